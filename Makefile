@@ -1,0 +1,30 @@
+# Everything that a developer runs. The program itself is built by cargo alone.
+.PHONY: demo test testbed clean
+
+CARGO ?= cargo
+# Where cargo puts what it builds; an environment may have moved it.
+TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
+
+# The whole thing on this machine, until Ctrl-C: see README.md.
+demo:
+	@scripts/install-tools
+	@$(CARGO) build --quiet --workspace --bins
+	@exec $(TARGET)/debug/testbed demo
+
+# All checks and tests.
+test:
+	@scripts/install-tools
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	$(CARGO) build --workspace --bins
+	$(CARGO) test --workspace --lib --bins
+	$(TARGET)/debug/testbed run -- $(CARGO) test --test blackbox $(TESTS)
+
+# A Keycloak that stays for many runs of the black-box tests in another shell.
+testbed:
+	@scripts/install-tools
+	@$(CARGO) build --quiet --workspace --bins
+	@exec $(TARGET)/debug/testbed keycloak
+
+clean:
+	$(CARGO) clean

@@ -1,0 +1,237 @@
+use std::{collections::HashSet, sync::Arc};
+
+use deserr::Deserr;
+use url::Url;
+
+use super::{
+    Checker,
+    cookie::CookieSection,
+    cors::CorsSection,
+    duration::Span,
+    errors::{At, ShapeErrors},
+    identity,
+    identity::IdentityHeaderSection,
+    is_plain_name,
+    origin::parse_origin,
+    rules,
+    rules::RuleSection,
+    sessions,
+};
+use crate::{
+    policy::{Cors, Frontend, LoginSettings, Site},
+    session::Lifetimes,
+};
+
+#[derive(Deserr)]
+#[deserr(error = ShapeErrors, deny_unknown_fields)]
+pub(super) struct FrontendSection {
+    #[deserr(default)]
+    name: Option<String>,
+    #[deserr(default)]
+    provider: Option<String>,
+    #[deserr(default)]
+    origins: Vec<String>,
+    #[deserr(default)]
+    cookie: CookieSection,
+    #[deserr(default)]
+    login: LoginSection,
+    #[deserr(default)]
+    me: MeSection,
+    #[deserr(default)]
+    identity_headers: Vec<IdentityHeaderSection>,
+    #[deserr(default)]
+    cors: Option<CorsSection>,
+    #[deserr(default)]
+    sessions: OwnSessionsSection,
+    #[deserr(default)]
+    rules: Vec<RuleSection>,
+}
+
+#[derive(Deserr)]
+#[deserr(error = ShapeErrors, deny_unknown_fields)]
+struct LoginSection {
+    #[deserr(default)]
+    idp_hints: Vec<String>,
+    #[deserr(default = "/".to_owned())]
+    start_page: String,
+    #[deserr(default = "/".to_owned())]
+    after_logout: String,
+    #[deserr(default)]
+    return_origins: Vec<String>,
+}
+
+impl Default for LoginSection {
+    fn default() -> Self {
+        let start = "/".to_owned();
+        Self {
+            idp_hints: Vec::new(),
+            start_page: start.clone(),
+            after_logout: start,
+            return_origins: Vec::new(),
+        }
+    }
+}
+
+#[derive(Deserr)]
+#[deserr(error = ShapeErrors, deny_unknown_fields)]
+struct MeSection {
+    #[deserr(default = vec!["sub".to_owned()])]
+    claims: Vec<String>,
+}
+
+impl Default for MeSection {
+    fn default() -> Self {
+        Self { claims: vec!["sub".to_owned()] }
+    }
+}
+
+/// What a frontend has otherwise than `sessions` says for all.
+#[derive(Default, Deserr)]
+#[deserr(error = ShapeErrors, deny_unknown_fields)]
+struct OwnSessionsSection {
+    #[deserr(default)]
+    idle: Option<Span>,
+    #[deserr(default)]
+    absolute: Option<Span>,
+}
+
+pub(super) fn check(
+    sections: Vec<FrontendSection>,
+    providers: &[String],
+    lifetimes: Option<Lifetimes>,
+    at: &At<'_>,
+    checker: &mut Checker<'_>,
+) -> Vec<Site> {
+    if sections.is_empty() {
+        checker.error(at, "must have at least one frontend");
+    }
+    let (mut names, mut origins, mut cookies) = (HashSet::new(), HashSet::new(), HashSet::new());
+    let mut sites = Vec::new();
+    for (index, section) in sections.into_iter().enumerate() {
+        let at = at.index(index);
+        if section.name.as_ref().is_some_and(|name| !names.insert(name.clone())) {
+            checker.error(&at.key("name"), "is the name of another frontend");
+        }
+        let provider = checker.required(section.provider.clone(), &at.key("provider"));
+        if provider.is_some_and(|provider| !providers.contains(&provider)) {
+            checker.error(&at.key("provider"), "is not the name of a provider");
+        }
+        let urls = section.origin_urls(&at.key("origins"), checker);
+        let texts = section.origins.clone();
+        let Some(frontend) = section.check(&urls, lifetimes, &at, checker).map(Arc::new) else { continue };
+        for (index, (text, url)) in texts.into_iter().zip(&urls).enumerate() {
+            let at_origins = at.key("origins");
+            if !origins.insert(text.clone()) {
+                checker.error(
+                    &at_origins.index(index),
+                    "is the origin of another frontend, or stands here twice",
+                );
+            }
+            // Cookies know no ports.
+            let host = url.host_str().unwrap_or_default().to_owned();
+            cookies.insert((host, frontend.cookie.name.clone(), frontend.name.clone()));
+            sites.push(Site { frontend: Arc::clone(&frontend), origin: text });
+        }
+    }
+    let mut by_cookie = HashSet::new();
+    for (host, cookie, _frontend) in &cookies {
+        if !by_cookie.insert((host, cookie)) {
+            let message = format!(
+                "two frontends on {host} have the cookie {cookie}: they would overwrite each other's"
+            );
+            checker.error(at, message);
+        }
+    }
+    sites
+}
+
+impl FrontendSection {
+    fn origin_urls(&self, at: &At<'_>, checker: &mut Checker<'_>) -> Vec<Url> {
+        if self.origins.is_empty() {
+            checker.error(at, "must have at least one origin");
+        }
+        let mut urls = Vec::with_capacity(self.origins.len());
+        for (index, text) in self.origins.iter().enumerate() {
+            match parse_origin(text) {
+                Ok(url) => urls.push(url),
+                Err(message) => checker.error(&at.index(index), message),
+            }
+        }
+        urls
+    }
+
+    fn check(
+        self,
+        urls: &[Url],
+        lifetimes: Option<Lifetimes>,
+        at: &At<'_>,
+        checker: &mut Checker<'_>,
+    ) -> Option<Frontend> {
+        let name = checker.required(self.name, &at.key("name"));
+        if name.as_ref().is_some_and(|name| !is_plain_name(name)) {
+            checker.error(&at.key("name"), "must be 1 to 32 of the characters a-z, 0-9 and -");
+        }
+        let cookie = self.cookie.check(urls, &at.key("cookie"), checker);
+        let login = self.login.check(&at.key("login"), checker);
+        let identity_headers = identity::check(self.identity_headers, &at.key("identity_headers"), checker);
+        let cors = self.cors.map_or_else(Cors::default, |cors| cors.check(urls, &at.key("cors"), checker));
+        let rules = rules::check(self.rules, &at.key("rules"), checker);
+        let lifetimes = self.sessions.check(lifetimes, &at.key("sessions"), checker);
+        Some(Frontend {
+            name: name?.into(),
+            provider: self.provider?.into(),
+            cookie,
+            login,
+            shown_claims: self.me.claims,
+            identity_headers,
+            cors,
+            rules,
+            lifetimes,
+        })
+    }
+}
+
+impl LoginSection {
+    fn check(self, at: &At<'_>, checker: &mut Checker<'_>) -> LoginSettings {
+        for (index, hint) in self.idp_hints.iter().enumerate() {
+            let is_alias = (1..=64).contains(&hint.len())
+                && hint.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
+            if !is_alias {
+                let message = "must be the alias of an identity provider: 1 to 64 letters, digits, - and _";
+                checker.error(&at.key("idp_hints").index(index), message);
+            }
+        }
+        for (key, path) in [("start_page", &self.start_page), ("after_logout", &self.after_logout)] {
+            let is_path = path.starts_with('/')
+                && !path.starts_with("//")
+                && path.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\');
+            if !is_path {
+                checker.error(&at.key(key), "must be a path of the frontend that starts with one /");
+            }
+        }
+        for (index, origin) in self.return_origins.iter().enumerate() {
+            if let Err(message) = parse_origin(origin) {
+                checker.error(&at.key("return_origins").index(index), message);
+            }
+        }
+        LoginSettings {
+            idp_hints: self.idp_hints,
+            start_page: self.start_page,
+            after_logout: self.after_logout,
+            return_origins: self.return_origins,
+        }
+    }
+}
+
+impl OwnSessionsSection {
+    fn check(self, common: Option<Lifetimes>, at: &At<'_>, checker: &mut Checker<'_>) -> Lifetimes {
+        // Without the common ones there is an error already, and these serve only to find more.
+        let common = common
+            .unwrap_or(Lifetimes { idle: std::time::Duration::MAX, absolute: std::time::Duration::MAX });
+        if self.idle.is_none() && self.absolute.is_none() {
+            return common;
+        }
+        let idle = self.idle.unwrap_or(Span(common.idle));
+        sessions::lifetimes(idle, self.absolute.unwrap_or(Span(common.absolute)), at, checker)
+    }
+}

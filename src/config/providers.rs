@@ -1,0 +1,209 @@
+use std::{collections::HashSet, time::Duration};
+
+use deserr::Deserr;
+use url::Url;
+
+use super::{
+    Checker,
+    duration::Span,
+    errors::{At, ShapeErrors},
+    is_plain_name,
+    listeners::Plaintext,
+    origin::check_scheme,
+    secret::SecretSource,
+};
+use crate::oidc::{Algorithm, ClientAuthentication, ProviderSettings, SIGNATURE_ALGORITHMS};
+
+/// A provider and how long to wait for it.
+pub struct ProviderConfig {
+    /// The provider.
+    pub settings: ProviderSettings,
+    /// How long a connection may take.
+    pub connect_timeout: Duration,
+    /// How long a whole call may take.
+    pub call_timeout: Duration,
+}
+
+#[derive(Deserr)]
+#[deserr(error = ShapeErrors, deny_unknown_fields)]
+pub(super) struct ProviderSection {
+    #[deserr(default)]
+    pub(super) name: Option<String>,
+    #[deserr(default)]
+    issuer: Option<String>,
+    #[deserr(default)]
+    plaintext: Option<Plaintext>,
+    #[deserr(default)]
+    client_id: Option<String>,
+    #[deserr(default)]
+    client_secret: Option<SecretSource>,
+    #[deserr(default)]
+    client_authentication: Option<Method>,
+    #[deserr(default = vec!["openid".to_owned()])]
+    scopes: Vec<String>,
+    #[deserr(default)]
+    signature_algorithms: Option<Vec<String>>,
+    #[deserr(default)]
+    trusted_audiences: Vec<String>,
+    #[deserr(default = Span::seconds(10))]
+    clock_skew: Span,
+    #[deserr(default = Span::seconds(600))]
+    discovery_lifetime: Span,
+    #[deserr(default = Span::seconds(600))]
+    keys_lifetime: Span,
+    #[deserr(default = Span::seconds(3))]
+    connect_timeout: Span,
+    #[deserr(default = Span(SHORTEST_CALL))]
+    call_timeout: Span,
+}
+
+/// How the client proves itself, by the names of OpenID Connect Core section 9.
+#[derive(Clone, Copy, Deserr, PartialEq, Eq)]
+#[deserr(error = ShapeErrors)]
+enum Method {
+    #[deserr(rename = "client_secret_basic")]
+    Basic,
+    #[deserr(rename = "client_secret_post")]
+    Post,
+    #[deserr(rename = "none")]
+    Public,
+}
+
+/// With refresh token rotation, giving up on a call loses the tokens that it brings: so none is given up early.
+const SHORTEST_CALL: Duration = Duration::from_secs(15);
+
+/// RFC 7519 section 4.1.4 speaks of "no more than a few minutes"; synchronised clocks need far less.
+const LARGEST_SKEW: Duration = Duration::from_secs(60);
+
+pub(super) fn check(
+    sections: Vec<ProviderSection>,
+    at: &At<'_>,
+    checker: &mut Checker<'_>,
+) -> Vec<ProviderConfig> {
+    if sections.is_empty() {
+        checker.error(at, "must have at least one provider");
+    }
+    let (mut names, mut clients) = (HashSet::new(), HashSet::new());
+    let mut providers = Vec::with_capacity(sections.len());
+    for (index, section) in sections.into_iter().enumerate() {
+        let at = at.index(index);
+        if section.name.as_ref().is_some_and(|name| !names.insert(name.clone())) {
+            checker.error(&at.key("name"), "is the name of another provider");
+        }
+        // A logout token names issuer and audience, and nothing else tells whose it is.
+        if let (Some(issuer), Some(client_id)) = (&section.issuer, &section.client_id)
+            && !clients.insert((issuer.clone(), client_id.clone()))
+        {
+            checker.error(&at, "has the issuer and client_id of another provider");
+        }
+        providers.extend(section.check(&at, checker));
+    }
+    providers
+}
+
+impl ProviderSection {
+    fn check(mut self, at: &At<'_>, checker: &mut Checker<'_>) -> Option<ProviderConfig> {
+        let name = checker.required(self.name.take(), &at.key("name"));
+        if name.as_ref().is_some_and(|name| !is_plain_name(name)) {
+            checker.error(&at.key("name"), "must be 1 to 32 of the characters a-z, 0-9 and -");
+        }
+        let client_id = checker.required(self.client_id.take(), &at.key("client_id"));
+        if client_id.as_ref().is_some_and(String::is_empty) {
+            checker.error(&at.key("client_id"), "is empty");
+        }
+        let issuer = checker.required(self.issuer.take(), &at.key("issuer"));
+        if let Some(issuer) = &issuer {
+            self.check_issuer(issuer, &at.key("issuer"), checker);
+        }
+        for (index, scope) in self.scopes.iter().enumerate() {
+            // RFC 6749 section 3.3.
+            let is_scope = !scope.is_empty()
+                && scope.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'"' && byte != b'\\');
+            if !is_scope {
+                checker.error(
+                    &at.key("scopes").index(index),
+                    "is not a scope: one word of printable characters",
+                );
+            }
+        }
+        if self.clock_skew.0 > LARGEST_SKEW {
+            checker.error(&at.key("clock_skew"), "must not be longer than 60s");
+        }
+        if self.call_timeout.0 < SHORTEST_CALL {
+            let message = "must be at least 15s: with refresh token rotation, a call given up too early signs the user out";
+            checker.error(&at.key("call_timeout"), message);
+        }
+        let signature_algorithms = self.signature_algorithms(&at.key("signature_algorithms"), checker);
+        let client_authentication = self.client_authentication(at, checker);
+        Some(ProviderConfig {
+            settings: ProviderSettings {
+                name: name?.into(),
+                issuer: issuer?,
+                client_id: client_id?,
+                client_authentication: client_authentication?,
+                scopes: self.scopes,
+                signature_algorithms,
+                trusted_audiences: self.trusted_audiences,
+                clock_skew: self.clock_skew.0,
+                metadata_lifetime: self.discovery_lifetime.0,
+                keys_lifetime: self.keys_lifetime.0,
+            },
+            connect_timeout: self.connect_timeout.0,
+            call_timeout: self.call_timeout.0,
+        })
+    }
+
+    fn check_issuer(&self, issuer: &str, at: &At<'_>, checker: &mut Checker<'_>) {
+        let url = match Url::parse(issuer) {
+            Ok(url) => url,
+            Err(error) => return checker.error(at, format!("is not a URL: {error}")),
+        };
+        if url.query().is_some() || url.fragment().is_some() {
+            checker.error(at, "must have no query and no fragment");
+        }
+        match check_scheme(&url) {
+            Ok(()) => {}
+            Err(_) if url.scheme() == "http" && self.plaintext.is_some() => {
+                checker
+                    .warn(at, "is reached without encryption: whoever can listen in can sign in as anyone");
+            }
+            Err(message) => checker.error(at, message),
+        }
+    }
+
+    fn signature_algorithms(&self, at: &At<'_>, checker: &mut Checker<'_>) -> Vec<Algorithm> {
+        let Some(names) = &self.signature_algorithms else { return SIGNATURE_ALGORITHMS.to_vec() };
+        if names.is_empty() {
+            checker.error(at, "must have at least one algorithm");
+        }
+        let mut algorithms = Vec::with_capacity(names.len());
+        for (index, name) in names.iter().enumerate() {
+            match SIGNATURE_ALGORITHMS.into_iter().find(|algorithm| format!("{algorithm:?}") == *name) {
+                Some(algorithm) => algorithms.push(algorithm),
+                None => checker.error(&at.index(index), format!("must be one of {SIGNATURE_ALGORITHMS:?}")),
+            }
+        }
+        algorithms
+    }
+
+    fn client_authentication(&self, at: &At<'_>, checker: &mut Checker<'_>) -> Option<ClientAuthentication> {
+        let secret = self.client_secret.clone().map(|source| source.read(&at.key("client_secret"), checker));
+        match (secret, self.client_authentication) {
+            (Some(secret), None | Some(Method::Basic)) => Some(ClientAuthentication::SecretBasic(secret?)),
+            (Some(secret), Some(Method::Post)) => Some(ClientAuthentication::SecretPost(secret?)),
+            (None, Some(Method::Public)) => {
+                checker.warn(at, "is a public client: whoever knows its id can act as it");
+                Some(ClientAuthentication::Public)
+            }
+            (Some(_), Some(Method::Public)) => {
+                checker.error(&at.key("client_authentication"), "is none although there is a client_secret");
+                None
+            }
+            (None, _) => {
+                let message = "is missing; a client without one needs client_authentication: none";
+                checker.error(&at.key("client_secret"), message);
+                None
+            }
+        }
+    }
+}

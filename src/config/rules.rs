@@ -1,0 +1,121 @@
+use deserr::Deserr;
+
+use super::{
+    Checker,
+    errors::{At, ShapeErrors},
+};
+use crate::policy::{Navigation, PathPattern, Role, Rule, Rules, SessionNeed, TokenKind};
+
+#[derive(Deserr)]
+#[deserr(error = ShapeErrors, deny_unknown_fields)]
+pub(super) struct RuleSection {
+    #[deserr(default)]
+    path: Option<String>,
+    #[deserr(default)]
+    methods: Vec<String>,
+    #[deserr(default)]
+    session: Option<SessionWord>,
+    #[deserr(default)]
+    roles: Vec<RoleSection>,
+    #[deserr(default)]
+    token: Option<TokenWord>,
+    #[deserr(default = NavigationWord::Auto)]
+    navigation: NavigationWord,
+    #[deserr(default)]
+    csrf_header: bool,
+}
+
+#[derive(Clone, Copy, Deserr, PartialEq, Eq)]
+#[deserr(error = ShapeErrors, rename_all = lowercase)]
+enum SessionWord {
+    Required,
+    Optional,
+    None,
+}
+
+#[derive(Clone, Copy, Deserr)]
+#[deserr(error = ShapeErrors, rename_all = lowercase)]
+enum TokenWord {
+    User,
+    None,
+}
+
+#[derive(Clone, Copy, Deserr)]
+#[deserr(error = ShapeErrors, rename_all = lowercase)]
+enum NavigationWord {
+    Auto,
+    Always,
+    Never,
+}
+
+/// `{realm: admin}` or `{client: orders, role: editor}`.
+#[derive(Deserr)]
+#[deserr(error = ShapeErrors, deny_unknown_fields)]
+struct RoleSection {
+    #[deserr(default)]
+    realm: Option<String>,
+    #[deserr(default)]
+    client: Option<String>,
+    #[deserr(default)]
+    role: Option<String>,
+}
+
+pub(super) fn check(sections: Vec<RuleSection>, at: &At<'_>, checker: &mut Checker<'_>) -> Rules {
+    let check = |(index, section): (usize, RuleSection)| section.check(&at.index(index), checker);
+    Rules::new(sections.into_iter().enumerate().filter_map(check).collect())
+}
+
+impl RuleSection {
+    fn check(self, at: &At<'_>, checker: &mut Checker<'_>) -> Option<Rule> {
+        for (index, method) in self.methods.iter().enumerate() {
+            if method.is_empty() || !method.bytes().all(|byte| byte.is_ascii_uppercase()) {
+                checker.error(&at.key("methods").index(index), "must be a method in upper case, such as GET");
+            }
+        }
+        let session = checker.required(self.session, &at.key("session"));
+        if !self.roles.is_empty() && session.is_some_and(|session| session != SessionWord::Required) {
+            checker.error(&at.key("roles"), "need session: required");
+        }
+        if self.token.is_some() && session == Some(SessionWord::None) {
+            checker.error(&at.key("token"), "needs a session, and this rule looks for none");
+        }
+        let mut roles = Vec::with_capacity(self.roles.len());
+        for (index, role) in self.roles.into_iter().enumerate() {
+            match (role.realm, role.client, role.role) {
+                (Some(name), None, None) => roles.push(Role::Realm(name)),
+                (None, Some(client), Some(role)) => roles.push(Role::Client { client, role }),
+                _ => {
+                    checker.error(&at.key("roles").index(index), "must have either realm, or client and role")
+                }
+            }
+        }
+        let path = match checker.required(self.path, &at.key("path")).as_deref().map(PathPattern::parse) {
+            Some(Ok(path)) => Some(path),
+            Some(Err(error)) => {
+                checker.error(&at.key("path"), error.to_string());
+                None
+            }
+            None => None,
+        };
+        Some(Rule {
+            path: path?,
+            methods: self.methods,
+            session: match session? {
+                SessionWord::Required => SessionNeed::Required,
+                SessionWord::Optional => SessionNeed::Optional,
+                SessionWord::None => SessionNeed::None,
+            },
+            roles,
+            token: match self.token {
+                Some(TokenWord::None) => TokenKind::None,
+                Some(TokenWord::User) | None => TokenKind::User,
+            },
+            navigation: match self.navigation {
+                NavigationWord::Auto => Navigation::Auto,
+                NavigationWord::Always => Navigation::Always,
+                NavigationWord::Never => Navigation::Never,
+            },
+            csrf_header: self.csrf_header,
+        })
+    }
+}

@@ -1,0 +1,308 @@
+use std::{collections::HashMap, sync::Arc};
+
+use secrecy::ExposeSecret;
+
+use super::{CookieChange, Flows, LoginError, LoginStep, login::NewTransaction, transaction::Transaction};
+use crate::{
+    clock::Timestamp,
+    crypto::base64url,
+    oidc::{IdTokenError, LoginExpectation, Provider, SignatureError, TokenError},
+    policy::{Answer, Endpoint, Request, Site},
+    session::{NewSession, Session, SessionId, Use},
+};
+
+/// How often a login that Keycloak let expire is begun again by itself.
+const MAXIMUM_RESTARTS: u8 = 2;
+
+/// A login did not end in a session. What each failure becomes stands in one table, [`CallbackError::answer`].
+#[derive(Debug, thiserror::Error)]
+pub enum CallbackError {
+    /// A parameter is there more than once (RFC 6749 section 3.1).
+    #[error("a parameter is repeated")]
+    RepeatedParameter,
+    /// This browser has no login under way with this state.
+    #[error("no login transaction fits the state")]
+    NoTransaction,
+    /// The answer names another issuer, or none where one is due (RFC 9207).
+    #[error("the answer is not of this issuer")]
+    WrongIssuer,
+    /// The transaction was used before.
+    #[error("the login transaction was used before")]
+    AlreadyUsed,
+    /// The user or the provider said no.
+    #[error("the provider denied the login")]
+    Denied,
+    /// The provider answered with another error.
+    #[error("the provider answered with an error")]
+    ProviderSaidNo,
+    /// The answer holds no code.
+    #[error("there is no code in the answer")]
+    NoCode,
+    /// The code was not accepted.
+    #[error("{0}")]
+    CodeRejected(TokenError),
+    /// The client is not set up as the provider has it.
+    #[error("{0}")]
+    Misconfigured(TokenError),
+    /// The provider could not be asked.
+    #[error("{0}")]
+    ProviderAway(String),
+    /// The ID token cannot be believed.
+    #[error(transparent)]
+    IdToken(IdTokenError),
+    /// There is no room for another session.
+    #[error("the session store is full")]
+    StoreFull,
+    /// A fault of this program.
+    #[error("{0}")]
+    Internal(&'static str),
+}
+
+/// A failed callback, and what a door needs to answer it.
+#[derive(Debug)]
+pub struct CallbackFailure {
+    /// What went wrong.
+    pub error: CallbackError,
+    /// The cookies that change.
+    pub cookies: Vec<CookieChange>,
+    /// Where the failed login was to return to, for the way to try again.
+    pub return_to: Option<String>,
+}
+
+/// What a callback led to.
+#[derive(Debug)]
+pub enum CallbackOutcome {
+    /// There is a session; the browser goes where the login was begun.
+    SignedIn(LoginStep),
+    /// Keycloak let the login expire, and it begins again.
+    Restarted(LoginStep),
+}
+
+impl CallbackError {
+    /// The answer table.
+    pub fn answer(&self) -> Answer {
+        let (status, code, message) = match self {
+            Self::RepeatedParameter => (400, "repeated_parameter", "This sign-in link is not valid."),
+            Self::NoTransaction => {
+                (400, "no_login_under_way", "This sign-in has expired, or was begun in another browser.")
+            }
+            Self::WrongIssuer => {
+                (400, "wrong_issuer", "This sign-in answer did not come from our sign-in service.")
+            }
+            Self::AlreadyUsed => (400, "already_used", "This sign-in was finished before."),
+            Self::Denied => (403, "access_denied", "The sign-in was cancelled or not allowed."),
+            Self::ProviderSaidNo => (400, "login_failed", "The sign-in service could not sign you in."),
+            Self::NoCode => (400, "no_code", "This sign-in link is not valid."),
+            Self::CodeRejected(_) => (400, "code_rejected", "This sign-in could not be finished."),
+            Self::Misconfigured(_) => (
+                502,
+                "misconfigured",
+                "The sign-in service does not know this application. Please tell its operators.",
+            ),
+            Self::ProviderAway(_) => (
+                503,
+                "sign_in_unavailable",
+                "The sign-in service does not answer. Please try again in a moment.",
+            ),
+            Self::IdToken(IdTokenError::NotSignedInAnew) => {
+                (403, "not_signed_in_anew", "You were asked to sign in again and did not.")
+            }
+            Self::IdToken(_) => {
+                (400, "invalid_id_token", "The sign-in service gave an answer that cannot be trusted.")
+            }
+            Self::StoreFull => {
+                (503, "too_many_sessions", "Too many people are signed in. Please try again later.")
+            }
+            Self::Internal(_) => {
+                (503, "internal_error", "Something went wrong on our side. Please try again.")
+            }
+        };
+        let retry_after = (status == 503).then_some(2);
+        Answer { status, code, message, retry_after }
+    }
+}
+
+impl From<TokenError> for CallbackError {
+    fn from(error: TokenError) -> Self {
+        match error {
+            TokenError::Rejected { .. } => Self::CodeRejected(error),
+            TokenError::Configuration { .. } => Self::Misconfigured(error),
+            TokenError::Unavailable(_) | TokenError::Discovery(_) | TokenError::Unreadable(_) => {
+                Self::ProviderAway(error.to_string())
+            }
+        }
+    }
+}
+
+impl From<IdTokenError> for CallbackError {
+    fn from(error: IdTokenError) -> Self {
+        match error {
+            IdTokenError::Signature(SignatureError::NoKeys(_)) => Self::ProviderAway(error.to_string()),
+            _ => Self::IdToken(error),
+        }
+    }
+}
+
+impl From<LoginError> for CallbackError {
+    fn from(error: LoginError) -> Self {
+        match error {
+            LoginError::Provider(error) => Self::ProviderAway(error.to_string()),
+            LoginError::Internal(what) => Self::Internal(what),
+        }
+    }
+}
+
+impl Flows {
+    /// Finishes a login with the provider's answer: the parameters of the callback, in their order.
+    ///
+    /// # Errors
+    /// [`CallbackFailure`] says what to tell the browser.
+    pub async fn finish_login(
+        &self,
+        site: &Arc<Site>,
+        request: &Request<'_>,
+        parameters: &[(String, String)],
+    ) -> Result<CallbackOutcome, CallbackFailure> {
+        let failure = |error| CallbackFailure { error, cookies: Vec::new(), return_to: None };
+        let mut answer: HashMap<&str, &str> = HashMap::with_capacity(parameters.len());
+        for (name, value) in parameters {
+            if answer.insert(name, value).is_some() {
+                return Err(failure(CallbackError::RepeatedParameter));
+            }
+        }
+        let (cookie, transaction) = answer
+            .get("state")
+            .and_then(|state| self.find_transaction(site, request, state))
+            .ok_or_else(|| failure(CallbackError::NoTransaction))?;
+        let result = self.finish_transaction(site, request, &answer, &transaction).await;
+        let clear = CookieChange::Clear(cookie);
+        match result {
+            Ok(CallbackOutcome::SignedIn(mut step)) => {
+                step.cookies.push(clear);
+                Ok(CallbackOutcome::SignedIn(step))
+            }
+            Ok(CallbackOutcome::Restarted(mut step)) => {
+                step.cookies.push(clear);
+                Ok(CallbackOutcome::Restarted(step))
+            }
+            // Whoever sent this answer is not the provider: the real one may still come.
+            Err(error @ CallbackError::WrongIssuer) => Err(failure(error)),
+            Err(error) => {
+                Err(CallbackFailure { error, cookies: vec![clear], return_to: Some(transaction.return_to) })
+            }
+        }
+    }
+
+    async fn finish_transaction(
+        &self,
+        site: &Arc<Site>,
+        request: &Request<'_>,
+        answer: &HashMap<&str, &str>,
+        transaction: &Transaction,
+    ) -> Result<CallbackOutcome, CallbackError> {
+        let provider = self.provider(site).ok_or(CallbackError::Internal("the frontend has no provider"))?;
+        let is_issuer = provider.is_response_issuer(answer.get("iss").copied()).await;
+        if !is_issuer.map_err(|error| CallbackError::ProviderAway(error.to_string()))? {
+            return Err(CallbackError::WrongIssuer);
+        }
+        match self.used_transactions.mark(transaction.hash()) {
+            Use::First => {}
+            Use::Again => return Err(CallbackError::AlreadyUsed),
+            Use::Full => return Err(CallbackError::StoreFull),
+        }
+        if let Some(&error) = answer.get("error") {
+            let description = answer.get("error_description").copied().unwrap_or_default();
+            return self.provider_said_no(site, request, transaction, error, description).await;
+        }
+        let code = answer.get("code").ok_or(CallbackError::NoCode)?;
+        let session = self.redeem(site, provider, code, transaction).await?;
+        self.start_session(site, request, session, &transaction.return_to)
+    }
+
+    async fn provider_said_no(
+        &self,
+        site: &Site,
+        request: &Request<'_>,
+        transaction: &Transaction,
+        error: &str,
+        description: &str,
+    ) -> Result<CallbackOutcome, CallbackError> {
+        let expired = error == "temporarily_unavailable" && description == "authentication_expired";
+        if expired && transaction.restarts < MAXIMUM_RESTARTS {
+            let again = NewTransaction {
+                return_to: &transaction.return_to,
+                idp_hint: transaction.idp_hint.as_deref(),
+                force: transaction.force,
+                restarts: transaction.restarts + 1,
+            };
+            return Ok(CallbackOutcome::Restarted(self.send_to_provider(site, request, again).await?));
+        }
+        Err(if error == "access_denied" { CallbackError::Denied } else { CallbackError::ProviderSaidNo })
+    }
+
+    async fn redeem(
+        &self,
+        site: &Site,
+        provider: &Provider,
+        code: &str,
+        transaction: &Transaction,
+    ) -> Result<Session, CallbackError> {
+        let frontend = &site.frontend;
+        let set =
+            provider.redeem_code(code, &site.url(Endpoint::Callback), &transaction.pkce_verifier).await?;
+        let claims = provider
+            .verify_login(
+                set.id_token.as_ref(),
+                &LoginExpectation {
+                    nonce: &transaction.nonce,
+                    access_token: set.access_token.expose_secret(),
+                    signed_in_since: transaction.force.then(|| Timestamp::from_unix(transaction.created_at)),
+                },
+            )
+            .await?;
+        let text = |name: &str| claims.get(name).and_then(serde_json::Value::as_str).map(str::to_owned);
+        let subject = text("sub").ok_or(CallbackError::IdToken(IdTokenError::Claim("sub")))?;
+        let provider_session = text("sid");
+        let now = self.clock.now();
+        let tokens = super::token_building::at_login(frontend, set, claims, now)
+            .ok_or(CallbackError::IdToken(IdTokenError::Missing))?;
+        let handle = self.random.bytes::<12>().map_err(|_| CallbackError::Internal("no randomness"))?;
+        let new = NewSession {
+            handle: base64url(&handle),
+            frontend: Arc::clone(&frontend.name),
+            subject,
+            provider_session,
+            tokens,
+            lifetimes: frontend.lifetimes,
+        };
+        Ok(Session::new(new, now))
+    }
+
+    fn start_session(
+        &self,
+        site: &Site,
+        request: &Request<'_>,
+        session: Session,
+        return_to: &str,
+    ) -> Result<CallbackOutcome, CallbackError> {
+        let id = SessionId::random(&*self.random).map_err(|_| CallbackError::Internal("no randomness"))?;
+        // The session that the browser had is over: nothing of before the login is carried on.
+        if let Some((key, _)) = self.session(site, request) {
+            self.sessions.remove(&key);
+        }
+        tracing::info!(
+            frontend = &*site.frontend.name,
+            session = session.handle,
+            subject = session.subject,
+            "signed in"
+        );
+        self.sessions.insert(&id, Arc::new(session)).map_err(|_| {
+            tracing::error!("a login was turned away: sessions.maximum is reached");
+            CallbackError::StoreFull
+        })?;
+        Ok(CallbackOutcome::SignedIn(LoginStep {
+            location: return_to.to_owned(),
+            cookies: vec![CookieChange::SetSession(id.cookie_value())],
+        }))
+    }
+}

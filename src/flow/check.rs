@@ -1,0 +1,231 @@
+use std::{sync::Arc, time::Duration};
+
+use tokio::{sync::watch, time::timeout};
+
+use super::{
+    Flows,
+    refresh::{Begun, Outcome, Subject},
+};
+use crate::{
+    policy::{
+        CorsGrant, Endpoint, Kind, Navigation, OriginError, Path, Preflight, Refusal, Request, ReturnTarget,
+        Rule, SessionNeed, Site, TokenKind,
+    },
+    session::{Session, SessionKey, Tokens},
+};
+
+/// How long a client should wait that was turned away while a refresh is under way.
+const RETRY_DURING_REFRESH: Duration = Duration::from_secs(1);
+
+/// What becomes of a request. A door turns it into its own kind of answer.
+pub enum Verdict {
+    /// It passes.
+    Allow(Allow),
+    /// It is for one of our own endpoints and passes untouched; the web door decides.
+    Endpoint(Arc<Site>),
+    /// It is an allowed preflight and is answered.
+    Preflight(Arc<Site>, Preflight),
+    /// The browser is sent to the login at this address.
+    Login(Arc<Site>, String),
+    /// It is refused.
+    Refuse(Refused),
+}
+
+/// A request that passes.
+pub struct Allow {
+    /// Whose request it is.
+    pub site: Arc<Site>,
+    /// Who made it, if that was looked up and there is a session.
+    pub signed_in: Option<SignedIn>,
+    /// The `Cookie` header without our own cookies; `None` if it stays as it is, empty if nothing is left of it.
+    pub cookie: Option<String>,
+    /// What the answer grants to another origin.
+    pub cors: Option<CorsGrant>,
+}
+
+/// Who made a request.
+pub struct SignedIn {
+    /// The session.
+    pub session: Arc<Session>,
+    /// Its tokens at this moment.
+    pub tokens: Arc<Tokens>,
+    /// Whether the upstream gets the access token.
+    pub with_token: bool,
+}
+
+/// A request that is refused.
+pub struct Refused {
+    /// Whose request it is, unless nobody's.
+    pub site: Option<Arc<Site>>,
+    /// Why.
+    pub refusal: Refusal,
+    /// Whether a person or a script is told.
+    pub kind: Kind,
+    /// What the answer grants to another origin.
+    pub cors: Option<CorsGrant>,
+}
+
+/// The usable tokens of a session, or why there are none.
+type Usable = Result<Arc<Tokens>, Refusal>;
+
+impl Flows {
+    /// Decides about one request.
+    ///
+    /// With a live session whose token is good for some time yet, nothing here waits, calls anyone or parses a token.
+    pub async fn check(&self, request: &Request<'_>) -> Verdict {
+        let Some(site) = self.frontends.find(request.host) else {
+            let kind = Kind::of(request, Navigation::Auto);
+            return Verdict::Refuse(Refused { site: None, refusal: Refusal::UnknownHost, kind, cors: None });
+        };
+        if Endpoint::at(request.raw_path()).is_some() {
+            return Verdict::Endpoint(Arc::clone(site));
+        }
+        if request.is_preflight() {
+            return self.preflight(site, request);
+        }
+        let rules = &site.frontend.rules;
+        let rule = Path::normalise(request.raw_path()).and_then(|path| rules.find(&path, request.method));
+        let Some(rule) = rule else {
+            return refuse(site, request, Navigation::Auto, Refusal::AmbiguousPath);
+        };
+        if let Err(error) = check_origin(site, rule, request) {
+            return refuse(site, request, rule.navigation, error.into());
+        }
+        match self.signed_in(site, rule, request).await {
+            Ok(signed_in) => Verdict::Allow(Allow {
+                site: Arc::clone(site),
+                signed_in,
+                cookie: request.cookies.without(|name| site.frontend.owns_cookie(name)),
+                cors: site.frontend.cors.grant(request),
+            }),
+            Err(Refusal::NotSignedIn) if Kind::of(request, rule.navigation) == Kind::Navigation => {
+                let way_back = ReturnTarget::parse(request.target, site).map(|_| request.target);
+                Verdict::Login(Arc::clone(site), site.login_url(way_back))
+            }
+            Err(refusal) => refuse(site, request, rule.navigation, refusal),
+        }
+    }
+
+    fn preflight(&self, site: &Arc<Site>, request: &Request<'_>) -> Verdict {
+        match site.frontend.cors.preflight(request) {
+            Some(preflight) => Verdict::Preflight(Arc::clone(site), preflight),
+            None => refuse(site, request, Navigation::Never, Refusal::ForeignOrigin),
+        }
+    }
+
+    /// Who makes the request, if its rule wants to know.
+    async fn signed_in(
+        &self,
+        site: &Arc<Site>,
+        rule: &Rule,
+        request: &Request<'_>,
+    ) -> Result<Option<SignedIn>, Refusal> {
+        if rule.session == SessionNeed::None {
+            return Ok(None);
+        }
+        let signed_in = match self.session(site, request) {
+            Some((key, session)) => {
+                session.touch(self.clock.now());
+                match self.usable_tokens(site, key, &session).await {
+                    Ok(tokens) => Some((session, tokens)),
+                    // Over just now. For an optional session that is as good as none; an outage is not.
+                    Err(Refusal::NotSignedIn) => None,
+                    Err(refusal) => return Err(refusal),
+                }
+            }
+            None => None,
+        };
+        let Some((session, tokens)) = signed_in else {
+            return if rule.session == SessionNeed::Optional { Ok(None) } else { Err(Refusal::NotSignedIn) };
+        };
+        if !rule.roles.is_empty() && !rule.roles.iter().any(|role| role.is_in(&tokens.access_claims)) {
+            return Err(Refusal::MissingRole);
+        }
+        Ok(Some(SignedIn { session, tokens, with_token: rule.token == TokenKind::User }))
+    }
+
+    /// Tokens that the upstream may be given, renewed if need be: behind the request while the old ones are still
+    /// good, before it when they are not.
+    async fn usable_tokens(&self, site: &Site, key: SessionKey, session: &Arc<Session>) -> Usable {
+        let tokens = session.tokens();
+        let settings = &self.refresher.settings;
+        let now = self.clock.now();
+        let usable = settings.is_usable(&tokens, now) && !session.is_account_disabled();
+        if usable && !settings.is_due(&tokens, now) {
+            return Ok(tokens);
+        }
+        if tokens.refresh_token.is_none() {
+            return if usable { Ok(tokens) } else { Err(Refusal::NotSignedIn) };
+        }
+        let provider = self.provider(site).ok_or(Refusal::Internal)?;
+        let subject = Subject {
+            key,
+            session: Arc::clone(session),
+            frontend: Arc::clone(&site.frontend),
+            provider: Arc::clone(provider),
+        };
+        match self.refresher.begin(subject, &tokens) {
+            _ if usable => Ok(tokens),
+            Begun::AlreadyDone => self.without_refresh(session, RETRY_DURING_REFRESH),
+            Begun::Paused(pause) => self.without_refresh(session, pause),
+            Begun::Running(outcome) => match self.wait(outcome).await {
+                Some(Outcome::Ended) => Err(Refusal::NotSignedIn),
+                Some(Outcome::Refreshed | Outcome::Failed) => {
+                    let pause = session.refresh_pause().until.since(self.clock.now());
+                    self.without_refresh(session, pause)
+                }
+                None => self.without_refresh(session, RETRY_DURING_REFRESH),
+            },
+        }
+    }
+
+    /// What the session has at this moment.
+    fn without_refresh(&self, session: &Session, retry_after: Duration) -> Usable {
+        if session.is_account_disabled() {
+            return Err(Refusal::AccountDisabled);
+        }
+        let tokens = session.tokens();
+        if self.refresher.settings.is_usable(&tokens, self.clock.now()) {
+            return Ok(tokens);
+        }
+        Err(Refusal::Unavailable { retry_after })
+    }
+
+    /// The outcome of a refresh; `None` if it takes longer than this request may wait, or broke.
+    async fn wait(&self, mut outcome: watch::Receiver<Option<Outcome>>) -> Option<Outcome> {
+        let ended = outcome.wait_for(Option::is_some);
+        let outcome = timeout(self.refresher.settings.wait, ended).await.ok()?.ok()?;
+        *outcome
+    }
+}
+
+fn check_origin(site: &Site, rule: &Rule, request: &Request<'_>) -> Result<(), OriginError> {
+    if !request.is_safe() {
+        site.check_unsafe(request)?;
+    } else if rule.session != SessionNeed::None {
+        site.check_read(request)?;
+    }
+    if rule.csrf_header && request.csrf_header != Some("1") { Err(OriginError::Unproven) } else { Ok(()) }
+}
+
+fn refuse(site: &Arc<Site>, request: &Request<'_>, navigation: Navigation, refusal: Refusal) -> Verdict {
+    Verdict::Refuse(Refused {
+        site: Some(Arc::clone(site)),
+        refusal,
+        kind: Kind::of(request, navigation),
+        cors: site.frontend.cors.grant(request),
+    })
+}
+
+impl From<OriginError> for Refusal {
+    fn from(error: OriginError) -> Self {
+        match error {
+            OriginError::Foreign => Self::ForeignOrigin,
+            OriginError::Unproven => Self::MissingCsrfHeader,
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "check_tests.rs"]
+mod tests;

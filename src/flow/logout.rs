@@ -1,0 +1,111 @@
+use std::{sync::Arc, time::Duration};
+
+use super::{CookieChange, Flows};
+use crate::{
+    crypto::equal_in_constant_time,
+    oidc::ProviderError,
+    policy::{Endpoint, Request, Site},
+    session::Session,
+};
+
+/// How long the provider may take to send the browser back from a logout.
+const RETURN_LIFETIME: Duration = Duration::from_secs(600);
+
+/// A logout that has taken place here, and how it goes on.
+#[derive(Debug)]
+pub struct LogoutStep {
+    /// Where the browser goes next: to the provider, or to the frontend if the provider cannot be asked.
+    pub location: String,
+    /// What becomes of the session at the provider.
+    pub at_provider: AtProvider,
+    /// The cookies that change.
+    pub cookies: Vec<CookieChange>,
+}
+
+/// What becomes of the user's session at the provider.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AtProvider {
+    /// The way that the browser goes next ends it.
+    Ending,
+    /// It was ended on the way that brought the browser here.
+    Ended,
+    /// The provider has no way to end it, or this logout did not begin here.
+    Unknown,
+    /// The provider cannot be asked, so it goes on.
+    Away,
+}
+
+impl Flows {
+    /// Signs out: the session here goes first, whatever the provider does. Without a session it does the same as
+    /// with one.
+    pub async fn log_out(&self, site: &Site, request: &Request<'_>) -> LogoutStep {
+        let session = self.session(site, request).and_then(|(key, _)| self.sessions.remove(&key));
+        if let Some(session) = &session {
+            tracing::info!(frontend = &*site.frontend.name, session = session.handle, "signed out");
+            self.revoke_behind(site, session);
+        }
+        let mut cookies = vec![CookieChange::ClearSession];
+        match self.provider_logout(site, session.as_deref()).await {
+            Ok(Some((location, state))) => {
+                let name = site.frontend.logout_cookie_name();
+                cookies.push(CookieChange::Set { name, value: state, lifetime: RETURN_LIFETIME });
+                LogoutStep { location, at_provider: AtProvider::Ending, cookies }
+            }
+            Ok(None) => {
+                LogoutStep { location: after_logout(site), at_provider: AtProvider::Unknown, cookies }
+            }
+            Err(error) => {
+                tracing::warn!(frontend = &*site.frontend.name, %error, "signed out here but not at the provider");
+                LogoutStep { location: after_logout(site), at_provider: AtProvider::Away, cookies }
+            }
+        }
+    }
+
+    /// Where a browser goes that comes back from the provider's logout: to the logged-out page in any case, since
+    /// the session here went before.
+    pub fn return_from_logout(&self, site: &Site, request: &Request<'_>, state: Option<&str>) -> LogoutStep {
+        let name = site.frontend.logout_cookie_name();
+        let expected = request.cookies.unambiguous(&name);
+        let is_ours =
+            expected.zip(state).is_some_and(|(expected, state)| equal_in_constant_time(expected, state));
+        if !is_ours {
+            tracing::debug!(
+                frontend = &*site.frontend.name,
+                "a return from a logout that did not begin here"
+            );
+        }
+        let at_provider = if is_ours { AtProvider::Ended } else { AtProvider::Unknown };
+        LogoutStep { location: after_logout(site), at_provider, cookies: vec![CookieChange::Clear(name)] }
+    }
+
+    /// The way to the provider's logout, and the state that comes back from it; none if the provider has no logout.
+    async fn provider_logout(
+        &self,
+        site: &Site,
+        session: Option<&Session>,
+    ) -> Result<Option<(String, String)>, ProviderError> {
+        let (Some(provider), Ok(state)) = (self.provider(site), self.random.token()) else { return Ok(None) };
+        let tokens = session.map(Session::tokens);
+        let hint = tokens.as_ref().map(|tokens| &tokens.id_token);
+        let url = provider.end_session_url(hint, &site.url(Endpoint::LogoutReturn), &state).await?;
+        Ok(url.map(|url| (url.into(), state)))
+    }
+
+    /// Revokes the refresh token without making the user wait for it.
+    fn revoke_behind(&self, site: &Site, session: &Session) {
+        let tokens = session.tokens();
+        let (Some(provider), Some(_)) = (self.provider(site), &tokens.refresh_token) else { return };
+        let provider = Arc::clone(provider);
+        self.refresher.tasks.spawn(async move {
+            let Some(refresh_token) = &tokens.refresh_token else { return };
+            if let Err(error) = provider.revoke(refresh_token).await {
+                let provider = &*provider.settings().name;
+                tracing::warn!(provider, %error, "a refresh token could not be revoked");
+            }
+        });
+    }
+}
+
+fn after_logout(site: &Site) -> String {
+    format!("{}{}", site.origin, site.frontend.login.after_logout)
+}

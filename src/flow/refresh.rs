@@ -1,0 +1,212 @@
+use std::{sync::Arc, time::Duration};
+
+use dashmap::{DashMap, mapref::entry::Entry};
+use secrecy::ExposeSecret;
+use tokio::sync::watch;
+use tokio_util::task::TaskTracker;
+
+use super::{
+    refresh_outcome::{Consequence, consequence, pause},
+    token_building,
+};
+use crate::{
+    clock::SharedClock,
+    crypto::SharedRandom,
+    oidc::{IdTokenError, Provider, SignatureError, TokenError, TokenSet},
+    policy::Frontend,
+    session::{MemoryStore, Session, SessionKey, Tokens},
+};
+
+/// When tokens are renewed.
+#[derive(Clone, Copy, Debug)]
+pub struct RefreshSettings {
+    /// A token with less life than this is renewed in the background, at the latest when a third of its life is left.
+    pub ahead: Duration,
+    /// A token with less life than this is not sent upstream any more.
+    pub least_life: Duration,
+    /// How long a request waits for a renewal at most. Less than the proxy waits for the check.
+    pub wait: Duration,
+}
+
+impl RefreshSettings {
+    /// Whether the access token can still be sent upstream.
+    pub(super) fn is_usable(&self, tokens: &Tokens, now: crate::clock::Timestamp) -> bool {
+        // A token that never lived longer than the least life would otherwise never be usable.
+        let least_life = self.least_life.min(tokens.access_lifetime / 3);
+        tokens.access_expires_at.since(now) > least_life
+    }
+
+    /// Whether it is time to renew the access token.
+    pub(super) fn is_due(&self, tokens: &Tokens, now: crate::clock::Timestamp) -> bool {
+        tokens.access_expires_at.since(now) <= self.ahead.min(tokens.access_lifetime / 3)
+    }
+}
+
+/// How a refresh ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// There are new tokens.
+    Refreshed,
+    /// The session is over.
+    Ended,
+    /// The session stays as it was.
+    Failed,
+}
+
+/// What begins or joins a refresh.
+pub(super) enum Begun {
+    /// One is under way.
+    Running(watch::Receiver<Option<Outcome>>),
+    /// The tokens were renewed since the caller looked.
+    AlreadyDone,
+    /// The provider is to be left alone for so long.
+    Paused(Duration),
+}
+
+/// Renews tokens: once per session however many requests ask, in tasks of their own, so that a caller that leaves
+/// does not lose what the provider has already exchanged.
+pub struct Refresher {
+    running: DashMap<SessionKey, watch::Receiver<Option<Outcome>>>,
+    sessions: Arc<MemoryStore>,
+    /// When to renew.
+    pub settings: RefreshSettings,
+    /// The tasks under way; the program waits for them before it ends.
+    pub tasks: TaskTracker,
+    random: SharedRandom,
+    clock: SharedClock,
+}
+
+/// One session to be refreshed.
+pub(super) struct Subject {
+    pub(super) key: SessionKey,
+    pub(super) session: Arc<Session>,
+    pub(super) frontend: Arc<Frontend>,
+    pub(super) provider: Arc<Provider>,
+}
+
+impl Refresher {
+    /// A refresher for the sessions of `sessions`.
+    pub fn new(
+        sessions: Arc<MemoryStore>,
+        settings: RefreshSettings,
+        tasks: TaskTracker,
+        random: SharedRandom,
+        clock: SharedClock,
+    ) -> Self {
+        Self { running: DashMap::new(), sessions, settings, tasks, random, clock }
+    }
+
+    /// Begins to renew the tokens that the caller saw, or joins whoever did already.
+    pub(super) fn begin(self: &Arc<Self>, subject: Subject, seen: &Arc<Tokens>) -> Begun {
+        let place = match self.running.entry(subject.key) {
+            Entry::Occupied(running) => return Begun::Running(running.get().clone()),
+            Entry::Vacant(place) => place,
+        };
+        // Under the lock of the entry: a refresh that ended since the caller looked has stored its tokens by now.
+        if !Arc::ptr_eq(&subject.session.tokens(), seen) {
+            return Begun::AlreadyDone;
+        }
+        let pause = subject.session.refresh_pause().until.since(self.clock.now());
+        if !pause.is_zero() {
+            return Begun::Paused(pause);
+        }
+        let (sender, receiver) = watch::channel(None);
+        place.insert(receiver.clone());
+        let this = Arc::clone(self);
+        let seen = Arc::clone(seen);
+        self.tasks.spawn(async move {
+            // Also when the refresh panics: then the sender is dropped without an outcome, and waiters see that.
+            let place = Place { refresher: &this, key: subject.key };
+            let outcome = this.run(&subject, &seen).await;
+            drop(place);
+            let _ = sender.send(Some(outcome));
+        });
+        Begun::Running(receiver)
+    }
+
+    async fn run(&self, subject: &Subject, seen: &Tokens) -> Outcome {
+        let Some(refresh_token) = &seen.refresh_token else { return Outcome::Failed };
+        let result = match subject.provider.refresh(refresh_token).await {
+            Ok(set) => self.verify(subject, seen, set).await,
+            Err(error) => Err(error),
+        };
+        match result {
+            Ok(tokens) => self.store(subject, tokens),
+            Err(error) => self.failed(subject, &error),
+        }
+    }
+
+    /// Verifies the new ID token, if there is one, and makes the session's tokens.
+    async fn verify(&self, subject: &Subject, seen: &Tokens, set: TokenSet) -> Result<Tokens, TokenError> {
+        let verified = match &set.id_token {
+            None => None,
+            Some(id_token) => {
+                let access_token = set.access_token.expose_secret();
+                match subject.provider.verify_refreshed(id_token, &seen.id_claims, access_token).await {
+                    Ok(claims) => Some(claims),
+                    // Without keys there is nothing against the token either. The rest of the answer came from the
+                    // token endpoint itself and must not be lost; the last ID token stays.
+                    Err(IdTokenError::Signature(SignatureError::NoKeys(_))) => None,
+                    Err(error) => return Err(TokenError::Unreadable(error.to_string())),
+                }
+            }
+        };
+        Ok(token_building::at_refresh(&subject.frontend, set, verified, seen, self.clock.now()))
+    }
+
+    fn store(&self, subject: &Subject, tokens: Tokens) -> Outcome {
+        if self.sessions.holds(&subject.key, &subject.session) {
+            subject.session.replace_tokens(tokens);
+            return Outcome::Refreshed;
+        }
+        // Signed out meanwhile: the session does not come back, and its new refresh token is of no use to anyone.
+        if let Some(refresh_token) = tokens.refresh_token {
+            let provider = Arc::clone(&subject.provider);
+            self.tasks.spawn(async move { provider.revoke(&refresh_token).await });
+        }
+        Outcome::Ended
+    }
+
+    fn failed(&self, subject: &Subject, error: &TokenError) -> Outcome {
+        let provider = &*subject.provider.settings().name;
+        let session = &subject.session;
+        let consequence = consequence(error);
+        match consequence {
+            Consequence::Ended => {
+                tracing::info!(provider, session = session.handle, %error, "the provider ended the session");
+                self.sessions.remove(&subject.key);
+                return Outcome::Ended;
+            }
+            Consequence::AccountDisabled => {
+                if !session.is_account_disabled() {
+                    tracing::info!(provider, session = session.handle, "the account is disabled");
+                }
+                session.disable_account();
+            }
+            Consequence::Kept => match error {
+                TokenError::Configuration { .. } => {
+                    let client = subject.provider.settings().client_id.as_str();
+                    tracing::error!(provider, client, %error, "refresh failed");
+                }
+                _ => tracing::warn!(provider, session = session.handle, %error, "refresh failed"),
+            },
+        }
+        let jitter = self.random.bytes::<1>().map_or(0, |[byte]| byte);
+        session.pause_refresh(self.clock.now(), |failures| {
+            pause(consequence, failures, error.retry_after(), jitter)
+        });
+        Outcome::Failed
+    }
+}
+
+/// The place of a refresh among those that run; it is free again when this is dropped.
+struct Place<'a> {
+    refresher: &'a Refresher,
+    key: SessionKey,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.refresher.running.remove(&self.key);
+    }
+}

@@ -1,0 +1,182 @@
+//! Makes the tokens of a session from what the token endpoint gave.
+
+use std::time::Duration;
+
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::{Map, Value};
+
+use crate::{clock::Timestamp, crypto::from_base64url, oidc::TokenSet, policy::Frontend, session::Tokens};
+
+/// How long an access token counts as living if neither the answer nor the token says so.
+const LIFETIME_WITHOUT_WORD: Duration = Duration::from_secs(60);
+
+/// The tokens of a login, with the verified claims of its ID token; `None` without an ID token.
+pub(super) fn at_login(
+    frontend: &Frontend,
+    set: TokenSet,
+    id_claims: Map<String, Value>,
+    now: Timestamp,
+) -> Option<Tokens> {
+    let id_token = set.id_token.clone()?;
+    let refresh_token = set.refresh_token.clone();
+    let refresh_expires_at = refresh_end(&set, now);
+    Some(build(frontend, set, now, Rest { id_token, id_claims, refresh_token, refresh_expires_at }))
+}
+
+/// The tokens of a refresh. What the answer does not renew stays as it was: the refresh token (RFC 6749 section 6),
+/// and the ID token, unless there is a new one that was verified.
+pub(super) fn at_refresh(
+    frontend: &Frontend,
+    set: TokenSet,
+    verified: Option<Map<String, Value>>,
+    previous: &Tokens,
+    now: Timestamp,
+) -> Tokens {
+    let (id_token, id_claims) = match (&set.id_token, verified) {
+        (Some(id_token), Some(claims)) => (id_token.clone(), merged(&previous.id_claims, claims)),
+        _ => (previous.id_token.clone(), previous.id_claims.clone()),
+    };
+    let (refresh_token, refresh_expires_at) = match &set.refresh_token {
+        Some(token) => (Some(token.clone()), refresh_end(&set, now)),
+        None => (previous.refresh_token.clone(), previous.refresh_expires_at),
+    };
+    build(frontend, set, now, Rest { id_token, id_claims, refresh_token, refresh_expires_at })
+}
+
+struct Rest {
+    id_token: SecretString,
+    id_claims: Map<String, Value>,
+    refresh_token: Option<SecretString>,
+    refresh_expires_at: Option<Timestamp>,
+}
+
+fn build(frontend: &Frontend, set: TokenSet, now: Timestamp, rest: Rest) -> Tokens {
+    let access_claims = unverified_claims(set.access_token.expose_secret());
+    let own_end = access_claims.get("exp").and_then(Value::as_u64).map(Timestamp::from_unix);
+    let access_lifetime =
+        set.expires_in.or_else(|| own_end.map(|end| end.since(now))).unwrap_or(LIFETIME_WITHOUT_WORD);
+    let upstream =
+        frontend.identity_headers.render(set.access_token.expose_secret(), &rest.id_claims, &access_claims);
+    Tokens {
+        access_token: set.access_token,
+        access_expires_at: now + access_lifetime,
+        access_lifetime,
+        refresh_token: rest.refresh_token,
+        refresh_expires_at: rest.refresh_expires_at,
+        id_token: rest.id_token,
+        id_claims: rest.id_claims,
+        access_claims,
+        upstream,
+    }
+}
+
+fn refresh_end(set: &TokenSet, now: Timestamp) -> Option<Timestamp> {
+    // Keycloak writes 0 for an offline token, which does not end.
+    set.refresh_expires_in.filter(|lifetime| !lifetime.is_zero()).map(|lifetime| now + lifetime)
+}
+
+/// New claims over old ones: the nonce of the login is not in the ID token of a refresh and is still needed to check
+/// the next one.
+fn merged(previous: &Map<String, Value>, mut claims: Map<String, Value>) -> Map<String, Value> {
+    if let Some(nonce) = previous.get("nonce") {
+        claims.entry("nonce").or_insert_with(|| nonce.clone());
+    }
+    claims
+}
+
+/// The claims of an access token, empty if it is no JWT. Its signature is not verified: it came from the token
+/// endpoint itself, is for others to verify, and its claims are used only to decide about the session it came with.
+fn unverified_claims(access_token: &str) -> Map<String, Value> {
+    let payload = access_token.split('.').nth(1).and_then(from_base64url);
+    payload.and_then(|payload| serde_json::from_slice(&payload).ok()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::{flow::test_support::site, policy::Site};
+
+    const NOW: Timestamp = Timestamp::from_unix(1_000_000);
+
+    fn set(refresh: Option<&str>, refresh_expires_in: Option<u64>, id: Option<&str>) -> TokenSet {
+        TokenSet {
+            access_token: "access".into(),
+            expires_in: Some(Duration::from_secs(59)),
+            refresh_token: refresh.map(|token| token.into()),
+            refresh_expires_in: refresh_expires_in.map(Duration::from_secs),
+            id_token: id.map(|token| token.into()),
+        }
+    }
+
+    fn claims(value: Value) -> Map<String, Value> {
+        value.as_object().cloned().unwrap()
+    }
+
+    fn login() -> (Site, Tokens) {
+        let site = site("https://app.example.com");
+        let id_claims = claims(json!({"sub": "alice", "nonce": "n", "name": "Alice"}));
+        let tokens =
+            at_login(&site.frontend, set(Some("r1"), Some(1800), Some("id1")), id_claims, NOW).unwrap();
+        (site, tokens)
+    }
+
+    #[test]
+    fn a_login_gives_every_time() {
+        let (_, tokens) = login();
+        assert_eq!(tokens.access_expires_at, NOW + Duration::from_secs(59));
+        assert_eq!(tokens.refresh_expires_at, Some(NOW + Duration::from_secs(1800)));
+        assert_eq!(tokens.upstream.authorization, "Bearer access");
+    }
+
+    #[test]
+    fn an_offline_token_does_not_end() {
+        let site = site("https://app.example.com");
+        let tokens = at_login(&site.frontend, set(Some("r"), Some(0), Some("id")), Map::new(), NOW).unwrap();
+        assert_eq!(tokens.refresh_expires_at, None);
+    }
+
+    #[test]
+    fn a_refresh_keeps_what_it_does_not_renew() {
+        let (site, before) = login();
+        let after = at_refresh(&site.frontend, set(None, None, None), None, &before, NOW);
+        assert_eq!(after.refresh_token.unwrap().expose_secret(), "r1");
+        assert_eq!(after.refresh_expires_at, before.refresh_expires_at);
+        assert_eq!(after.id_token.expose_secret(), "id1");
+        assert_eq!(after.id_claims, before.id_claims);
+    }
+
+    #[test]
+    fn a_refresh_renews_what_it_brings_and_keeps_the_nonce() {
+        let (site, before) = login();
+        let renewed = claims(json!({"sub": "alice", "name": "Alice B"}));
+        let after =
+            at_refresh(&site.frontend, set(Some("r2"), Some(0), Some("id2")), Some(renewed), &before, NOW);
+        assert_eq!(after.refresh_token.unwrap().expose_secret(), "r2");
+        assert_eq!(after.refresh_expires_at, None);
+        assert_eq!(after.id_token.expose_secret(), "id2");
+        assert_eq!(after.id_claims["name"], "Alice B");
+        assert_eq!(after.id_claims["nonce"], "n");
+    }
+
+    #[test]
+    fn an_id_token_that_was_not_verified_is_not_kept() {
+        let (site, before) = login();
+        let after = at_refresh(&site.frontend, set(Some("r2"), None, Some("id2")), None, &before, NOW);
+        assert_eq!(after.id_token.expose_secret(), "id1");
+    }
+
+    #[test]
+    fn the_life_of_the_token_itself_is_taken_where_the_answer_gives_none() {
+        let site = site("https://app.example.com");
+        let payload = crate::crypto::base64url(json!({"exp": 1_000_300}).to_string().as_bytes());
+        let set = TokenSet {
+            access_token: format!("h.{payload}.s").into(),
+            expires_in: None,
+            ..set(None, None, Some("id"))
+        };
+        let tokens = at_login(&site.frontend, set, Map::new(), NOW).unwrap();
+        assert_eq!(tokens.access_expires_at, NOW + Duration::from_secs(300));
+    }
+}

@@ -1,0 +1,204 @@
+//! Start, drain and stop: binds the listeners, wires the rooms together, and ends them in order.
+
+use std::{collections::HashMap, error::Error, future::Future, io, path::Path, sync::Arc, time::Duration};
+
+use secrecy::SecretString;
+use tokio::{
+    net::{TcpListener, UnixListener},
+    signal::unix::{SignalKind, signal},
+    time::{MissedTickBehavior, interval, timeout},
+};
+use tokio_stream::wrappers::UnixListenerStream;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tonic::transport::{
+    Server,
+    server::{Router, TcpIncoming},
+};
+
+use crate::{
+    authz::{AuthorizationService, api::envoy::service::auth::v3::authorization_server::AuthorizationServer},
+    clock::{SharedClock, SystemClock},
+    config::{Config, ListenAddress},
+    crypto::{KeyRing, SharedRandom, SystemRandom},
+    flow::{Flows, Refresher, TRANSACTION_LIFETIME},
+    oidc::{HttpClient, Provider},
+    policy::Frontends,
+    session::{MemoryStore, UsedTransactions},
+    web,
+};
+
+/// How often expired sessions and transactions are removed.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(30);
+
+/// How many used login transactions are remembered: 10,000 logins a minute for half an hour.
+const MAXIMUM_USED_TRANSACTIONS: usize = 300_000;
+
+type StartError = Box<dyn Error + Send + Sync>;
+
+/// A bound listener.
+enum Listener {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+/// Serves until SIGTERM or SIGINT, then drains: health says NOT_SERVING first, what is under way finishes within
+/// `sessions.drain`, and a second signal ends everything at once.
+///
+/// # Errors
+/// When a listener cannot be bound or the system refuses what a start needs.
+pub async fn serve(config: Config) -> Result<(), StartError> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let mut signalled = async || tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} };
+
+    let addresses = config.listeners.clone();
+    let drain = config.sessions.drain;
+    let grpc = Listener::bind(&addresses.grpc).await?;
+    let browser = Listener::bind(&addresses.browser).await?;
+    let tasks = TaskTracker::new();
+    let flows = Arc::new(flows(config, tasks.clone())?);
+    let stop = CancellationToken::new();
+
+    let (health, health_service) = tonic_health::server::health_reporter();
+    health.set_serving::<AuthorizationServer<AuthorizationService>>().await;
+    let authorization = AuthorizationServer::new(AuthorizationService::new(Arc::clone(&flows)));
+    let router = Server::builder().add_service(health_service).add_service(authorization);
+    let servers = TaskTracker::new();
+    servers.spawn(report("gRPC", serve_grpc(router, grpc, stop.clone())));
+    servers.spawn(report("HTTP", serve_browser(Arc::clone(&flows), browser, stop.clone())));
+    servers.close();
+    let sweep = tokio::spawn(sweep(Arc::clone(&flows)));
+    tracing::info!(grpc = %addresses.grpc, browser = %addresses.browser, "ready");
+
+    tokio::select! {
+        () = signalled() => {}
+        () = servers.wait() => return Err("every listener has failed".into()),
+    }
+    tracing::info!("stopping");
+    health.set_not_serving::<AuthorizationServer<AuthorizationService>>().await;
+    health.set_service_status("", tonic_health::ServingStatus::NotServing).await;
+    stop.cancel();
+    let finished = timeout(drain, async {
+        servers.wait().await;
+        tasks.close();
+        tasks.wait().await;
+    });
+    tokio::select! {
+        result = finished => if result.is_err() { tracing::warn!("stopped before everything had finished") },
+        () = signalled() => tracing::warn!("stopped at once by a second signal"),
+    }
+    sweep.abort();
+    for address in [&addresses.grpc, &addresses.browser] {
+        if let ListenAddress::Unix(path) = address {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Wires the rooms together. Nothing is asked of a provider yet: it may be away, and the program serves all the same.
+fn flows(config: Config, tasks: TaskTracker) -> Result<Flows, StartError> {
+    let clock: SharedClock = Arc::new(SystemClock);
+    let random: SharedRandom = Arc::new(SystemRandom);
+    let mut providers = HashMap::new();
+    for provider in config.providers {
+        let http = HttpClient::new(provider.connect_timeout, provider.call_timeout)?;
+        let name = Arc::clone(&provider.settings.name);
+        providers.insert(name, Arc::new(Provider::new(provider.settings, http, Arc::clone(&clock))));
+    }
+    let key_ring = match config.key_ring {
+        Some(key_ring) => key_ring,
+        None => KeyRing::new(vec![SecretString::from(random.token()?)]).ok_or("no key ring")?,
+    };
+    let sessions = Arc::new(MemoryStore::new(config.sessions.maximum, Arc::clone(&clock)));
+    let refresher = Refresher::new(
+        Arc::clone(&sessions),
+        config.sessions.refresh,
+        tasks,
+        Arc::clone(&random),
+        Arc::clone(&clock),
+    );
+    Ok(Flows {
+        frontends: Frontends::new(config.sites),
+        providers,
+        sessions,
+        used_transactions: UsedTransactions::new(
+            MAXIMUM_USED_TRANSACTIONS,
+            TRANSACTION_LIFETIME,
+            Arc::clone(&clock),
+        ),
+        key_ring,
+        refresher: Arc::new(refresher),
+        random,
+        clock,
+    })
+}
+
+async fn serve_grpc(router: Router, listener: Listener, stop: CancellationToken) -> Result<(), StartError> {
+    let stopped = stop.cancelled_owned();
+    match listener {
+        Listener::Tcp(listener) => {
+            let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+            router.serve_with_incoming_shutdown(incoming, stopped).await?;
+        }
+        Listener::Unix(listener) => {
+            router.serve_with_incoming_shutdown(UnixListenerStream::new(listener), stopped).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn serve_browser(
+    flows: Arc<Flows>,
+    listener: Listener,
+    stop: CancellationToken,
+) -> Result<(), StartError> {
+    let (service, stopped) = (web::browser(flows), stop.cancelled_owned());
+    match listener {
+        Listener::Tcp(listener) => axum::serve(listener, service).with_graceful_shutdown(stopped).await?,
+        Listener::Unix(listener) => axum::serve(listener, service).with_graceful_shutdown(stopped).await?,
+    }
+    Ok(())
+}
+
+async fn report(name: &str, server: impl Future<Output = Result<(), StartError>>) {
+    if let Err(error) = server.await {
+        tracing::error!(listener = name, %error, "a listener failed");
+    }
+}
+
+async fn sweep(flows: Arc<Flows>) {
+    let mut ticks = interval(SWEEP_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        flows.sessions.remove_expired();
+        flows.used_transactions.remove_expired();
+    }
+}
+
+impl Listener {
+    async fn bind(address: &ListenAddress) -> io::Result<Self> {
+        let bound = match address {
+            ListenAddress::Tcp(address) => TcpListener::bind(address).await.map(Self::Tcp),
+            ListenAddress::Unix(path) => bind_unix(path).await.map(Self::Unix),
+        };
+        bound.map_err(|error| {
+            io::Error::new(error.kind(), format!("{address} cannot be listened on: {error}"))
+        })
+    }
+}
+
+/// Binds a unix socket in the place of one that a dead process left behind, never of one that is in use.
+async fn bind_unix(path: &Path) -> io::Result<UnixListener> {
+    match UnixListener::bind(path) {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+            if tokio::net::UnixStream::connect(path).await.is_ok() {
+                return Err(error);
+            }
+            std::fs::remove_file(path)?;
+            UnixListener::bind(path)
+        }
+        bound => bound,
+    }
+}

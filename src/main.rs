@@ -1,0 +1,7 @@
+//! The program. Everything it does is in the library.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    keycloak_bff::cli::run()
+}

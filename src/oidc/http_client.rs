@@ -1,0 +1,112 @@
+use std::{error::Error, time::Duration};
+
+use reqwest::{Method, StatusCode, Url, header, redirect};
+
+/// The largest answer that is read, in bytes. A token answer has a few thousand.
+const MAXIMUM_BODY: usize = 1024 * 1024;
+
+/// No answer came, or none that says anything about the request.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TransportError {
+    /// No connection, or one that broke.
+    #[error("no connection: {0}")]
+    Connection(String),
+    /// The provider took too long.
+    #[error("no answer in time")]
+    TimedOut,
+    /// The provider is overloaded or broken: 429 or 5xx.
+    #[error("answered with status {status}")]
+    Status {
+        /// The HTTP status.
+        status: u16,
+        /// What `Retry-After` said, if it gave seconds.
+        retry_after: Option<Duration>,
+    },
+    /// The answer is larger than any real one.
+    #[error("the answer is larger than {MAXIMUM_BODY} bytes")]
+    TooLarge,
+}
+
+/// An answer of the provider, other than those that are a [`TransportError`].
+pub(super) struct Response {
+    pub(super) status: StatusCode,
+    pub(super) body: Vec<u8>,
+}
+
+/// Calls a provider: bounded in time and size, with reused connections, never following a redirect.
+#[derive(Clone)]
+pub struct HttpClient {
+    client: reqwest::Client,
+}
+
+impl HttpClient {
+    /// A client that gives up connecting after `connect`, and on the whole call after `total`.
+    ///
+    /// # Errors
+    /// When the system's certificates cannot be used.
+    pub fn new(connect: Duration, total: Duration) -> Result<Self, reqwest::Error> {
+        let client = reqwest::Client::builder()
+            .connect_timeout(connect)
+            .timeout(total)
+            // A redirect from a token endpoint would carry client credentials to wherever it points.
+            .redirect(redirect::Policy::none())
+            .pool_idle_timeout(Duration::from_secs(60))
+            .user_agent(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")))
+            .build()?;
+        Ok(Self { client })
+    }
+
+    pub(super) async fn get_json(&self, url: Url) -> Result<Response, TransportError> {
+        self.send(self.client.request(Method::GET, url)).await
+    }
+
+    pub(super) async fn post_form(
+        &self,
+        url: Url,
+        form: &[(&str, &str)],
+        authorization: Option<header::HeaderValue>,
+    ) -> Result<Response, TransportError> {
+        let mut request = self.client.request(Method::POST, url).form(form);
+        if let Some(authorization) = authorization {
+            request = request.header(header::AUTHORIZATION, authorization);
+        }
+        self.send(request).await
+    }
+
+    async fn send(&self, request: reqwest::RequestBuilder) -> Result<Response, TransportError> {
+        let mut response =
+            request.header(header::ACCEPT, "application/json").send().await.map_err(transport)?;
+        let status = response.status();
+        if status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error() {
+            let seconds = response
+                .headers()
+                .get(header::RETRY_AFTER)
+                .and_then(|value| value.to_str().ok()?.parse().ok());
+            return Err(TransportError::Status {
+                status: status.as_u16(),
+                retry_after: seconds.map(Duration::from_secs),
+            });
+        }
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(transport)? {
+            if body.len() + chunk.len() > MAXIMUM_BODY {
+                return Err(TransportError::TooLarge);
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(Response { status, body })
+    }
+}
+
+fn transport(error: reqwest::Error) -> TransportError {
+    if error.is_timeout() {
+        return TransportError::TimedOut;
+    }
+    // The outer error says only "error sending request"; the innermost says why.
+    let error = error.without_url();
+    let mut cause: &dyn Error = &error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    TransportError::Connection(cause.to_string())
+}

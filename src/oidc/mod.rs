@@ -1,0 +1,26 @@
+//! One OpenID provider: its discovery document and keys, its token endpoint, how this client proves itself there, and
+//! what its tokens must hold. Nothing here knows sessions, cookies or requests of a browser.
+//!
+//! `openidconnect` reads the discovery document and makes the authorization request, `jsonwebtoken` checks
+//! signatures. The calls to the token and revocation endpoints are our own: one client authentication for all of
+//! them, and answers told apart by their HTTP status, which that crate does not show.
+
+mod authorization;
+mod cached;
+mod client_authentication;
+mod http_client;
+mod id_token;
+mod keys;
+mod metadata;
+mod provider;
+mod signature;
+mod token_endpoint;
+
+pub use authorization::AuthorizationRequest;
+pub use client_authentication::ClientAuthentication;
+pub use http_client::{HttpClient, TransportError};
+pub use id_token::{IdTokenError, LoginExpectation};
+pub use metadata::ProviderError;
+pub use provider::{Provider, ProviderSettings};
+pub use signature::{Algorithm, SIGNATURE_ALGORITHMS, SignatureError};
+pub use token_endpoint::{TokenError, TokenSet};

@@ -1,0 +1,210 @@
+use std::{sync::Arc, time::Duration};
+
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::{Map, Value};
+use url::Url;
+
+use super::{
+    Algorithm, AuthorizationRequest, ClientAuthentication, HttpClient, IdTokenError, LoginExpectation,
+    ProviderError, SignatureError, TokenError, TokenSet,
+    cached::Cached,
+    id_token,
+    keys::KeySet,
+    metadata::Metadata,
+    signature::{SignedClaims, TokenHeader},
+    token_endpoint,
+};
+use crate::clock::SharedClock;
+
+/// How often an unknown key id may cause the keys to be fetched again: often enough for a rotation, too seldom to be
+/// a way to make us flood the provider.
+const LEAST_KEY_INTERVAL: Duration = Duration::from_secs(10);
+
+/// A provider as it is configured: an issuer and a client at it.
+pub struct ProviderSettings {
+    /// Its name in the configuration and in logs.
+    pub name: Arc<str>,
+    /// The issuer, character by character as the provider names itself.
+    pub issuer: String,
+    /// The client's id.
+    pub client_id: String,
+    /// How the client proves itself.
+    pub client_authentication: ClientAuthentication,
+    /// The scopes that a login asks for; `openid` is always one.
+    pub scopes: Vec<String>,
+    /// The algorithms that ID tokens may be signed with.
+    pub signature_algorithms: Vec<Algorithm>,
+    /// Audiences besides the client that an ID token may name.
+    pub trusted_audiences: Vec<String>,
+    /// How far the provider's clock may be from ours.
+    pub clock_skew: Duration,
+    /// How long the discovery document is kept.
+    pub metadata_lifetime: Duration,
+    /// How long the keys are kept.
+    pub keys_lifetime: Duration,
+}
+
+/// One OpenID provider.
+pub struct Provider {
+    settings: ProviderSettings,
+    http: HttpClient,
+    metadata: Arc<Cached<Metadata>>,
+    keys: Arc<Cached<KeySet>>,
+    clock: SharedClock,
+}
+
+impl Provider {
+    /// A provider that is asked when it is first needed: nothing is fetched yet.
+    pub fn new(settings: ProviderSettings, http: HttpClient, clock: SharedClock) -> Self {
+        let metadata = Cached::new(settings.metadata_lifetime, Arc::clone(&clock));
+        let keys = Cached::new(settings.keys_lifetime, Arc::clone(&clock));
+        Self { settings, http, metadata, keys, clock }
+    }
+
+    /// How it is configured.
+    pub fn settings(&self) -> &ProviderSettings {
+        &self.settings
+    }
+
+    /// The address that begins a login.
+    ///
+    /// # Errors
+    /// [`ProviderError`] when there is no discovery document to take it from.
+    pub async fn authorization_url(&self, request: &AuthorizationRequest<'_>) -> Result<Url, ProviderError> {
+        request.url(&self.settings, &*self.metadata().await?)
+    }
+
+    /// Checks the `iss` parameter of an authorization response (RFC 9207 section 2.4): where it is given it must be
+    /// the issuer, and a provider that announces it must give it.
+    ///
+    /// # Errors
+    /// [`ProviderError`] when there is no discovery document to tell.
+    pub async fn is_response_issuer(&self, issuer: Option<&str>) -> Result<bool, ProviderError> {
+        match issuer {
+            Some(issuer) => Ok(issuer == self.settings.issuer),
+            None => Ok(!self.metadata().await?.names_issuer),
+        }
+    }
+
+    /// Redeems an authorization code (RFC 6749 section 4.1.3, RFC 7636 section 4.5).
+    ///
+    /// # Errors
+    /// [`TokenError`] says why there are no tokens. The code must not be sent again.
+    pub async fn redeem_code(
+        &self,
+        code: &str,
+        redirect_uri: &str,
+        verifier: &str,
+    ) -> Result<TokenSet, TokenError> {
+        self.request_tokens(&[
+            ("grant_type", "authorization_code"),
+            ("code", code),
+            ("redirect_uri", redirect_uri),
+            ("code_verifier", verifier),
+        ])
+        .await
+    }
+
+    /// Gets new tokens for a refresh token (RFC 6749 section 6).
+    ///
+    /// # Errors
+    /// [`TokenError`] says why there are none.
+    pub async fn refresh(&self, refresh_token: &SecretString) -> Result<TokenSet, TokenError> {
+        self.request_tokens(&[
+            ("grant_type", "refresh_token"),
+            ("refresh_token", refresh_token.expose_secret()),
+        ])
+        .await
+    }
+
+    /// Tells the provider that a refresh token is no longer needed. A provider without a revocation endpoint needs no
+    /// telling.
+    ///
+    /// # Errors
+    /// [`TokenError`] says why the provider may not know.
+    pub async fn revoke(&self, refresh_token: &SecretString) -> Result<(), TokenError> {
+        let Some(endpoint) = self.metadata().await?.revocation_endpoint.clone() else { return Ok(()) };
+        let ProviderSettings { client_id, client_authentication, .. } = &self.settings;
+        token_endpoint::revoke(&self.http, endpoint, client_id, client_authentication, refresh_token).await
+    }
+
+    /// The address that ends the user's session at the provider (OpenID Connect RP-Initiated Logout section 2);
+    /// `None` if the provider has none.
+    ///
+    /// # Errors
+    /// [`ProviderError`] when there is no discovery document to take it from.
+    pub async fn end_session_url(
+        &self,
+        id_token_hint: Option<&SecretString>,
+        return_uri: &str,
+        state: &str,
+    ) -> Result<Option<Url>, ProviderError> {
+        let Some(mut url) = self.metadata().await?.end_session_endpoint.clone() else { return Ok(None) };
+        {
+            let mut query = url.query_pairs_mut();
+            query.append_pair("client_id", &self.settings.client_id);
+            query.append_pair("post_logout_redirect_uri", return_uri);
+            query.append_pair("state", state);
+            if let Some(hint) = id_token_hint {
+                query.append_pair("id_token_hint", hint.expose_secret());
+            }
+        }
+        Ok(Some(url))
+    }
+
+    /// Verifies the ID token of a login: its signature by the provider's keys, then every claim. Returns its claims.
+    ///
+    /// # Errors
+    /// [`IdTokenError`] names the first check that failed.
+    pub async fn verify_login(
+        &self,
+        id_token: Option<&SecretString>,
+        expected: &LoginExpectation<'_>,
+    ) -> Result<Map<String, Value>, IdTokenError> {
+        let token = self.verify_signature(id_token.ok_or(IdTokenError::Missing)?.expose_secret()).await?;
+        id_token::check_login(&token, &self.settings, expected, self.clock.now())?;
+        Ok(token.claims)
+    }
+
+    /// Verifies the ID token of a refresh against the claims of the one before. Returns its claims.
+    ///
+    /// # Errors
+    /// [`IdTokenError`] names the first check that failed.
+    pub async fn verify_refreshed(
+        &self,
+        id_token: &SecretString,
+        previous: &Map<String, Value>,
+        access_token: &str,
+    ) -> Result<Map<String, Value>, IdTokenError> {
+        let token = self.verify_signature(id_token.expose_secret()).await?;
+        id_token::check_refreshed(&token, &self.settings, previous, access_token, self.clock.now())?;
+        Ok(token.claims)
+    }
+
+    async fn verify_signature(&self, token: &str) -> Result<SignedClaims, SignatureError> {
+        let header = TokenHeader::read(token, &self.settings.signature_algorithms)?;
+        let keys_uri = self.metadata().await.map_err(SignatureError::NoKeys)?.keys_uri.clone();
+        let http = self.http.clone();
+        let fetch = move || KeySet::fetch(http, keys_uri);
+        let keys = self.keys.get(fetch.clone()).await.map_err(SignatureError::NoKeys)?;
+        match header.verify(token, &keys) {
+            // The provider may have begun to sign with a key that it published after we looked.
+            Err(SignatureError::UnknownKey) => match self.keys.renew(LEAST_KEY_INTERVAL, fetch).await {
+                Some(keys) => header.verify(token, &keys),
+                None => Err(SignatureError::UnknownKey),
+            },
+            verified => verified,
+        }
+    }
+
+    async fn request_tokens(&self, grant: &[(&str, &str)]) -> Result<TokenSet, TokenError> {
+        let endpoint = self.metadata().await?.token_endpoint.clone();
+        let ProviderSettings { client_id, client_authentication, .. } = &self.settings;
+        token_endpoint::request(&self.http, endpoint, client_id, client_authentication, grant).await
+    }
+
+    async fn metadata(&self) -> Result<Arc<Metadata>, ProviderError> {
+        let (http, issuer) = (self.http.clone(), self.settings.issuer.clone());
+        self.metadata.get(move || Metadata::fetch(http, issuer)).await
+    }
+}

@@ -1,0 +1,261 @@
+use std::{collections::HashMap, sync::Arc};
+
+use super::{Cors, IdentityHeaders, Rules};
+use crate::session::Lifetimes;
+
+/// One browser application: its hosts, cookie, rules and the provider where its users sign in.
+pub struct Frontend {
+    /// Its name in the configuration, in logs and in dynamic metadata.
+    pub name: Arc<str>,
+    /// The name of its provider.
+    pub provider: Arc<str>,
+    /// The session cookie.
+    pub cookie: CookieSettings,
+    /// How logins begin and end.
+    pub login: LoginSettings,
+    /// The claims of the ID token that `/auth/me` shows.
+    pub shown_claims: Vec<String>,
+    /// The headers that tell upstreams who is signed in.
+    pub identity_headers: IdentityHeaders,
+    /// Which other origins may call it.
+    pub cors: Cors,
+    /// What its paths need.
+    pub rules: Rules,
+    /// How long its sessions live.
+    pub lifetimes: Lifetimes,
+}
+
+/// The session cookie of a frontend. It is always Secure and HttpOnly, and sent with every path, ours among them.
+#[derive(Clone, Debug)]
+pub struct CookieSettings {
+    /// Its name.
+    pub name: String,
+    /// When browsers send it with requests that other sites caused.
+    pub same_site: SameSite,
+    /// `Domain`; without it only the very host that set the cookie gets it back.
+    pub domain: Option<String>,
+}
+
+/// The `SameSite` attribute of a cookie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SameSite {
+    /// Sent when a page of another site links here, not with its forms, images or scripts.
+    Lax,
+    /// Sent only from pages of the same site.
+    Strict,
+    /// Always sent.
+    None,
+}
+
+/// How a frontend's logins begin and end.
+#[derive(Clone, Debug)]
+pub struct LoginSettings {
+    /// The identity providers that `kc_idp_hint` may name.
+    pub idp_hints: Vec<String>,
+    /// Where a login without a return target ends.
+    pub start_page: String,
+    /// Where a logout ends.
+    pub after_logout: String,
+    /// Other origins that a login may return to.
+    pub return_origins: Vec<String>,
+}
+
+/// The paths that this program answers itself, on each frontend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Endpoint {
+    /// Begins a login.
+    Login,
+    /// Where the provider sends the browser after a login.
+    Callback,
+    /// Ends the session.
+    Logout,
+    /// Where the provider sends the browser after a logout.
+    LogoutReturn,
+    /// Tells who is signed in.
+    Me,
+}
+
+impl Endpoint {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Login, Self::Callback, Self::Logout, Self::LogoutReturn, Self::Me];
+
+    /// Its path.
+    pub const fn path(self) -> &'static str {
+        match self {
+            Self::Login => "/auth/login",
+            Self::Callback => "/auth/callback",
+            Self::Logout => "/auth/logout",
+            Self::LogoutReturn => "/auth/logout/return",
+            Self::Me => "/auth/me",
+        }
+    }
+
+    /// The endpoint at exactly this path, as it was sent: another spelling of it is none.
+    pub fn at(raw_path: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|endpoint| endpoint.path() == raw_path)
+    }
+}
+
+/// A frontend at one of its origins.
+pub struct Site {
+    /// The frontend.
+    pub frontend: Arc<Frontend>,
+    /// The origin: scheme, host and, if it is not the scheme's own, port.
+    pub origin: String,
+}
+
+impl Site {
+    /// The address of one of our endpoints, made from the configuration alone.
+    pub fn url(&self, endpoint: Endpoint) -> String {
+        format!("{}{}", self.origin, endpoint.path())
+    }
+
+    /// The address that begins a login, with the way back.
+    pub fn login_url(&self, return_to: Option<&str>) -> String {
+        let login = self.url(Endpoint::Login);
+        let Some(return_to) = return_to else { return login };
+        let mut query = url::form_urlencoded::Serializer::new(String::new());
+        format!("{login}?{}", query.append_pair("return_to", return_to).finish())
+    }
+}
+
+impl Frontend {
+    /// The prefix of the names of its transaction cookies.
+    pub fn transaction_cookie_prefix(&self) -> String {
+        format!("__Host-login-{}-", self.name)
+    }
+
+    /// The name of the cookie that remembers a logout under way at the provider.
+    pub fn logout_cookie_name(&self) -> String {
+        format!("__Host-logout-{}", self.name)
+    }
+
+    /// Whether a cookie of this name is ours, so that no upstream may see it.
+    pub fn owns_cookie(&self, name: &str) -> bool {
+        if name == self.cookie.name {
+            return true;
+        }
+        // By hand, because this runs for each cookie of each request.
+        let own = |prefix: &str| name.strip_prefix(prefix).and_then(|rest| rest.strip_prefix(&*self.name));
+        own("__Host-login-").is_some_and(|rest| rest.starts_with('-')) || own("__Host-logout-") == Some("")
+    }
+}
+
+/// Every frontend by its hosts.
+pub struct Frontends {
+    sites: HashMap<String, Arc<Site>>,
+}
+
+impl Frontends {
+    /// A table of `sites`, each under the host of its origin, with and without the scheme's own port.
+    pub fn new(sites: Vec<Site>) -> Self {
+        let mut by_host = HashMap::new();
+        for site in sites {
+            let site = Arc::new(site);
+            let (scheme, authority) = site.origin.split_once("://").unwrap_or(("https", &site.origin));
+            let default_port = if scheme == "http" { ":80" } else { ":443" };
+            if !authority.contains(':') || authority.ends_with(']') {
+                by_host.insert(format!("{authority}{default_port}"), Arc::clone(&site));
+            }
+            by_host.insert(authority.to_owned(), Arc::clone(&site));
+        }
+        Self { sites: by_host }
+    }
+
+    /// The site at `host`, an authority as in `Host` or `:authority`. Host names know no case (RFC 9110 section 4.2.3).
+    pub fn find(&self, host: &str) -> Option<&Arc<Site>> {
+        self.sites.get(host).or_else(|| {
+            let has_upper_case = host.bytes().any(|byte| byte.is_ascii_uppercase());
+            has_upper_case.then(|| self.sites.get(&host.to_ascii_lowercase())).flatten()
+        })
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod test_support {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::policy::{PathPattern, Rule, SessionNeed};
+
+    /// A frontend `app` at `origin` that lists `origins` for CORS and leaves `/public/*` open.
+    pub(crate) fn site(origin: &str, origins: &[&str]) -> Site {
+        let open = Rule::new(PathPattern::Below("/public".to_owned()), SessionNeed::None);
+        let frontend = Frontend {
+            name: "app".into(),
+            provider: "users".into(),
+            cookie: CookieSettings {
+                name: "__Host-session".to_owned(),
+                same_site: SameSite::Lax,
+                domain: None,
+            },
+            login: LoginSettings {
+                idp_hints: vec!["corp".to_owned()],
+                start_page: "/".to_owned(),
+                after_logout: "/".to_owned(),
+                return_origins: vec!["https://shop.example.com".to_owned()],
+            },
+            shown_claims: vec!["sub".to_owned()],
+            identity_headers: IdentityHeaders::new(Vec::new()),
+            cors: Cors {
+                origins: origins.iter().map(|&origin| origin.to_owned()).collect(),
+                answered_here: true,
+                ..Cors::default()
+            },
+            rules: Rules::new(vec![open]),
+            lifetimes: Lifetimes { idle: Duration::from_secs(600), absolute: Duration::from_secs(6000) },
+        };
+        Site { frontend: Arc::new(frontend), origin: origin.to_owned() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{test_support::site, *};
+
+    #[test]
+    fn a_host_is_found_exactly_with_or_without_the_default_port() {
+        let frontends =
+            Frontends::new(vec![site("https://app.example.com", &[]), site("http://[::1]:8000", &[])]);
+        for (host, known) in [
+            ("app.example.com", true),
+            ("app.example.com:443", true),
+            ("APP.example.com", true),
+            ("[::1]:8000", true),
+            ("app.example.com:80", false),
+            ("app.example.com.", false),
+            ("app.example.com.evil.com", false),
+            ("xapp.example.com", false),
+            ("[::1]", false),
+            ("", false),
+        ] {
+            assert_eq!(frontends.find(host).is_some(), known, "{host}");
+        }
+    }
+
+    #[test]
+    fn only_its_own_cookies_are_a_frontends() {
+        let frontend = site("https://app.example.com", &[]).frontend;
+        for (name, own) in [
+            ("__Host-session", true),
+            ("__Host-login-app-0123", true),
+            ("__Host-logout-app", true),
+            ("__Host-login-apple-0123", false),
+            ("__Host-logout-apple", false),
+            ("__host-session", false),
+            ("session", false),
+        ] {
+            assert_eq!(frontend.owns_cookie(name), own, "{name}");
+        }
+        assert!(frontend.owns_cookie(&frontend.transaction_cookie_prefix()));
+        assert!(frontend.owns_cookie(&frontend.logout_cookie_name()));
+    }
+
+    #[test]
+    fn an_endpoint_is_its_exact_path() {
+        assert_eq!(Endpoint::at("/auth/me"), Some(Endpoint::Me));
+        for path in ["/auth/me/", "/auth//me", "/auth/%6de", "/auth/ME", "/auth", "/auth/callback/x"] {
+            assert_eq!(Endpoint::at(path), None, "{path}");
+        }
+    }
+}

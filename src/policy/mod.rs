@@ -1,0 +1,29 @@
+//! Pure decisions on one request: which frontend, which rule, which kind of request, which origin, where a login may
+//! return to. Nothing here waits, and nothing knows gRPC, a web framework or a provider.
+
+mod cookies;
+mod cors;
+mod frontend;
+mod identity;
+mod kind;
+mod origin;
+mod path;
+mod refusal;
+mod request;
+mod return_to;
+mod rule;
+
+pub use cookies::{Cookies, RequestCookie};
+pub use cors::{Cors, CorsGrant, Preflight};
+pub use frontend::{CookieSettings, Endpoint, Frontend, Frontends, LoginSettings, SameSite, Site};
+pub use identity::{ClaimSource, IdentityHeader, IdentityHeaders};
+pub use kind::Kind;
+pub use origin::{CSRF_HEADER, OriginError};
+pub use path::Path;
+pub use refusal::{Answer, Link, PAGE_POLICY, Refusal, page};
+pub use request::Request;
+pub use return_to::ReturnTarget;
+pub use rule::{Navigation, PathPattern, Role, Rule, RuleError, Rules, SessionNeed, TokenKind};
+
+#[cfg(test)]
+pub(crate) use frontend::test_support;

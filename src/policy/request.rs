@@ -1,0 +1,73 @@
+use super::Cookies;
+
+/// What decisions are made on: a borrowed view of a request, filled by the door that received it.
+///
+/// Method, host and target come from the connection itself; headers by which a client or a proxy might claim another
+/// host, path or address (`X-Forwarded-*`, `X-Original-*`) are never read.
+#[derive(Clone, Debug, Default)]
+pub struct Request<'a> {
+    /// The method, in upper case.
+    pub method: &'a str,
+    /// The authority that the request was made to, with its port if it has one.
+    pub host: &'a str,
+    /// Path and query.
+    pub target: &'a str,
+    /// The cookies.
+    pub cookies: Cookies<'a>,
+    /// `Accept`.
+    pub accept: Option<&'a str>,
+    /// `Origin` (RFC 6454 section 7).
+    pub origin: Option<&'a str>,
+    /// `Sec-Fetch-Site` (Fetch Metadata Request Headers).
+    pub fetch_site: Option<&'a str>,
+    /// `Sec-Fetch-Mode`.
+    pub fetch_mode: Option<&'a str>,
+    /// `Sec-Fetch-Dest`.
+    pub fetch_destination: Option<&'a str>,
+    /// Whether `X-Requested-With` is there: scripts set it, navigations cannot.
+    pub requested_with_script: bool,
+    /// Whether `Purpose` or `Sec-Purpose` says that the page is only fetched in case somebody opens it.
+    pub prefetch: bool,
+    /// Whether the connection is to become a WebSocket or anything else (`Upgrade`, RFC 9110 section 7.8).
+    pub upgrade: bool,
+    /// `Access-Control-Request-Method`: with `Origin` and the method OPTIONS, a CORS preflight.
+    pub preflight_method: Option<&'a str>,
+    /// The static header that proves that a script of an allowed origin made the request.
+    pub csrf_header: Option<&'a str>,
+    /// `X-Request-Id`.
+    pub request_id: Option<&'a str>,
+}
+
+impl<'a> Request<'a> {
+    /// Takes in one header; `name` is in lower case, as HTTP/2 and Envoy have it. Headers that decide nothing are
+    /// passed over.
+    pub fn read_header(&mut self, name: &str, value: &'a str) {
+        match name {
+            "cookie" => self.cookies.add_line(value),
+            "accept" => self.accept = Some(value),
+            // A repeated Origin is no origin that a browser would send: joined, it matches none.
+            "origin" => self.origin = Some(if self.origin.is_some() { "repeated" } else { value }),
+            "sec-fetch-site" => self.fetch_site = Some(value),
+            "sec-fetch-mode" => self.fetch_mode = Some(value),
+            "sec-fetch-dest" => self.fetch_destination = Some(value),
+            "x-requested-with" => self.requested_with_script = true,
+            "purpose" | "sec-purpose" => self.prefetch |= value.contains("prefetch"),
+            "upgrade" | ":protocol" => self.upgrade = true,
+            "access-control-request-method" => self.preflight_method = Some(value),
+            super::CSRF_HEADER => self.csrf_header = Some(value),
+            "x-request-id" => self.request_id = Some(value),
+            _ => {}
+        }
+    }
+
+    /// The path as it was sent, without query or fragment.
+    pub fn raw_path(&self) -> &'a str {
+        let end = self.target.find(['?', '#']).unwrap_or(self.target.len());
+        &self.target[..end]
+    }
+
+    /// Whether the method is one that only reads (RFC 9110 section 9.2.1).
+    pub fn is_safe(&self) -> bool {
+        matches!(self.method, "GET" | "HEAD" | "OPTIONS" | "TRACE") && !self.upgrade
+    }
+}

@@ -1,0 +1,197 @@
+use std::sync::Arc;
+
+use axum::{
+    extract::{Request as HttpRequest, State},
+    response::Response,
+};
+use http::{StatusCode, header, request::Parts};
+use serde_json::json;
+
+use super::{
+    answer::Reply,
+    request::{parameters, single, view},
+};
+use crate::{
+    flow::{AtProvider, CallbackFailure, CallbackOutcome, CurrentUserError, Flows, LoginRequest},
+    policy::{Endpoint, Kind, Link, Refusal, Request, SameSite, Site, page},
+    telemetry::RequestId,
+};
+
+/// One request, with everything that its handlers need.
+struct Call<'a> {
+    flows: &'a Flows,
+    site: &'a Arc<Site>,
+    request: Request<'a>,
+    parts: &'a Parts,
+    request_id: RequestId,
+}
+
+/// Answers every request of the browser listener.
+pub(super) async fn serve(State(flows): State<Arc<Flows>>, request: HttpRequest) -> Response {
+    let (parts, _body) = request.into_parts();
+    answer(&flows, &parts).await.into()
+}
+
+async fn answer(flows: &Flows, parts: &Parts) -> Reply {
+    let view = view(parts);
+    let request_id = RequestId::of(view.as_ref().and_then(|view| view.request_id), &*flows.random);
+    let kind = view.as_ref().map_or(Kind::Fetch, Kind::of_target);
+    let found = view.and_then(|view| Some((flows.frontends.find(view.host)?, view)));
+    let Some((site, request)) = found else {
+        return Reply::refusal(&Refusal::UnknownHost.answer(), kind, request_id.as_str(), None);
+    };
+    let Some(endpoint) = Endpoint::at(request.raw_path()) else {
+        return Reply::html(
+            StatusCode::NOT_FOUND,
+            page("There is nothing at this address.", request_id.as_str(), None),
+        );
+    };
+    let call = Call { flows, site, request, parts, request_id };
+    match (endpoint, call.request.method) {
+        (Endpoint::Me, "OPTIONS") if call.request.is_preflight() => call.preflight(),
+        (Endpoint::Login, "GET" | "HEAD") => call.login().await,
+        (Endpoint::Callback, "GET") => call.callback().await,
+        (Endpoint::Logout, "POST") => call.logout().await,
+        (Endpoint::LogoutReturn, "GET" | "HEAD") => call.logout_return(),
+        (Endpoint::Me, "GET" | "HEAD") => call.me(),
+        (endpoint, _) => call.wrong_method(endpoint),
+    }
+}
+
+impl Call<'_> {
+    async fn login(&self) -> Reply {
+        // A script that follows the redirect ends at the provider's CORS policy, and an image or a prefetch that
+        // does begins logins that nobody asked for.
+        let by_script = self.request.fetch_mode.is_some() && Kind::of_target(&self.request) == Kind::Fetch;
+        if by_script || self.request.prefetch {
+            return self.refuse(&Refusal::NotSignedIn);
+        }
+        let parameters = parameters(self.parts);
+        let login = LoginRequest {
+            return_to: single(&parameters, "return_to"),
+            idp_hint: single(&parameters, "kc_idp_hint"),
+            force: single(&parameters, "force") == Some("true"),
+        };
+        match self.flows.begin_login(self.site, &self.request, login).await {
+            Ok(step) => {
+                Reply::redirect(StatusCode::FOUND, &step.location).cookies(&step.cookies, &self.site.frontend)
+            }
+            Err(error) => {
+                self.log_failure("login", &error);
+                let refusal = Refusal::Unavailable { retry_after: std::time::Duration::from_secs(2) };
+                self.refuse(&refusal)
+            }
+        }
+    }
+
+    async fn callback(&self) -> Reply {
+        let frontend = &self.site.frontend;
+        match self.flows.finish_login(self.site, &self.request, &parameters(self.parts)).await {
+            Ok(CallbackOutcome::SignedIn(step)) if frontend.cookie.same_site == SameSite::Strict => {
+                Reply::landing(&step.location, self.request_id.as_str()).cookies(&step.cookies, frontend)
+            }
+            Ok(CallbackOutcome::SignedIn(step) | CallbackOutcome::Restarted(step)) => {
+                Reply::redirect(StatusCode::FOUND, &step.location).cookies(&step.cookies, frontend)
+            }
+            Err(CallbackFailure { error, cookies, return_to }) => {
+                self.log_failure("callback", &error);
+                let login_url = self.site.login_url(return_to.as_deref());
+                let kind = Kind::of_target(&self.request);
+                let answer = error.answer();
+                Reply::refusal(&answer, kind, self.request_id.as_str(), Some(&login_url))
+                    .cookies(&cookies, frontend)
+            }
+        }
+    }
+
+    async fn logout(&self) -> Reply {
+        if let Err(error) = self.site.check_own(&self.request) {
+            return self.refuse(&error.into());
+        }
+        let step = self.flows.log_out(self.site, &self.request).await;
+        let reply = match (Kind::of_target(&self.request), step.at_provider) {
+            (Kind::Fetch, at_provider) => {
+                let body = json!({"logout_url": step.location, "provider_reachable": at_provider != AtProvider::Away});
+                Reply::json(StatusCode::OK, body.to_string())
+            }
+            (Kind::Navigation, AtProvider::Away) => {
+                let message = "You are signed out here. The sign-in service does not answer, so you may still be \
+                               signed in there.";
+                let link = Link { url: &step.location, text: "Continue" };
+                Reply::html(StatusCode::OK, page(message, self.request_id.as_str(), Some(link)))
+            }
+            (Kind::Navigation, _) => Reply::redirect(StatusCode::SEE_OTHER, &step.location),
+        };
+        reply.cookies(&step.cookies, &self.site.frontend)
+    }
+
+    fn logout_return(&self) -> Reply {
+        let parameters = parameters(self.parts);
+        let step = self.flows.return_from_logout(self.site, &self.request, single(&parameters, "state"));
+        Reply::redirect(StatusCode::FOUND, &step.location).cookies(&step.cookies, &self.site.frontend)
+    }
+
+    fn me(&self) -> Reply {
+        let frontend = &self.site.frontend;
+        if let Err(error) = self.site.check_read(&self.request) {
+            return self.refuse(&error.into());
+        }
+        let reply = match self.flows.current_user(self.site, &self.request) {
+            Ok(user) => {
+                let session = json!({
+                    "expires_at": user.expires_at.as_unix(),
+                    "login_expires_at": user.login_expires_at.as_unix(),
+                });
+                let body = json!({"authenticated": true, "claims": user.claims, "session": session});
+                Reply::json(StatusCode::OK, body.to_string())
+            }
+            Err(CurrentUserError::NotSignedIn) => {
+                let body = json!({"authenticated": false, "login_url": self.site.login_url(None)});
+                Reply::json(StatusCode::UNAUTHORIZED, body.to_string())
+                    .header(header::WWW_AUTHENTICATE, "Bearer")
+            }
+            Err(CurrentUserError::AccountDisabled) => return self.refuse(&Refusal::AccountDisabled),
+        };
+        reply.cors(frontend.cors.grant(&self.request).as_ref(), frontend)
+    }
+
+    fn preflight(&self) -> Reply {
+        match self.site.frontend.cors.preflight(&self.request) {
+            Some(preflight) => {
+                let reply = Reply::new(StatusCode::NO_CONTENT).cors(None, &self.site.frontend);
+                preflight.headers().into_iter().fold(reply, Reply::static_header)
+            }
+            None => self.refuse(&Refusal::ForeignOrigin),
+        }
+    }
+
+    fn wrong_method(&self, endpoint: Endpoint) -> Reply {
+        let allowed = match endpoint {
+            Endpoint::Callback => "GET",
+            Endpoint::Logout => "POST",
+            Endpoint::Login | Endpoint::LogoutReturn => "GET, HEAD",
+            Endpoint::Me => "GET, HEAD, OPTIONS",
+        };
+        let body = page("This address does not take such requests.", self.request_id.as_str(), None);
+        Reply::html(StatusCode::METHOD_NOT_ALLOWED, body).header(header::ALLOW, allowed)
+    }
+
+    fn refuse(&self, refusal: &Refusal) -> Reply {
+        let answer = refusal.answer();
+        let login_url =
+            (*refusal == Refusal::NotSignedIn || answer.status == 503).then(|| self.site.login_url(None));
+        let frontend = &self.site.frontend;
+        Reply::refusal(
+            &answer,
+            Kind::of_target(&self.request),
+            self.request_id.as_str(),
+            login_url.as_deref(),
+        )
+        .cors(frontend.cors.grant(&self.request).as_ref(), frontend)
+    }
+
+    fn log_failure(&self, step: &str, error: &dyn std::error::Error) {
+        let frontend = &*self.site.frontend.name;
+        tracing::warn!(request_id = self.request_id.as_str(), frontend, step, %error, "sign-in failed");
+    }
+}

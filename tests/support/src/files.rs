@@ -1,0 +1,44 @@
+//! The files of `envoy/` that the demo runs with, and how a test's copy differs from them.
+
+use serde_json::Value;
+use std::path::PathBuf;
+
+/// The path of a file below `envoy/`.
+pub fn path(name: &str) -> PathBuf {
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../envoy")).join(name)
+}
+
+/// A file below `envoy/`, YAML or JSON, as a value.
+pub fn read(name: &str) -> Value {
+    let path = path(name);
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    serde_saphyr::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// Replaces text in every string of `value`.
+pub fn replace(value: &mut Value, changes: &[(String, String)]) {
+    match value {
+        Value::String(text) => {
+            for (from, to) in changes {
+                if text.contains(from.as_str()) {
+                    *text = text.replace(from.as_str(), to);
+                }
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| replace(item, changes)),
+        Value::Object(fields) => fields.values_mut().for_each(|field| replace(field, changes)),
+        _ => {}
+    }
+}
+
+/// Lays `patch` over `value`: objects key by key, everything else replaced.
+pub fn merge(value: &mut Value, patch: &Value) {
+    match (value, patch) {
+        (Value::Object(fields), Value::Object(changes)) => {
+            for (name, change) in changes {
+                merge(fields.entry(name.clone()).or_insert(Value::Null), change);
+            }
+        }
+        (value, patch) => *value = patch.clone(),
+    }
+}

@@ -1,0 +1,25 @@
+//! The test bed: starts the real Envoy, Keycloak, Chromium and keycloak-bff on loopback, and acts as their users.
+//!
+//! It knows nothing of the program's inside. Whatever goes wrong here ends in a panic that says what was missing.
+
+pub mod chromium;
+pub mod cookies;
+pub mod demo;
+pub mod envoy;
+pub mod files;
+pub mod keycloak;
+pub mod make;
+pub mod ports;
+pub mod process;
+pub mod program;
+pub mod response;
+pub mod stand;
+pub mod tools;
+pub mod upstream;
+pub mod user_agent;
+pub mod wait;
+
+pub use keycloak::Keycloak;
+pub use response::Response;
+pub use stand::Stand;
+pub use user_agent::UserAgent;

@@ -1,0 +1,213 @@
+//! Everything that one test needs: a realm of its own, the program, Envoy and an upstream.
+
+use crate::envoy::{Envoy, Ports};
+use crate::files;
+use crate::keycloak::{AdminApi, Realm};
+use crate::program::Program;
+use crate::upstream::Upstream;
+use serde_json::Value;
+use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
+use tempfile::TempDir;
+
+/// The environment variable with the address of the Keycloak that the tests share.
+pub const KEYCLOAK: &str = "KEYCLOAK_BFF_TEST_KEYCLOAK";
+
+/// Counts the stands of this process, so that no two realms have one name.
+static COUNT: AtomicU32 = AtomicU32::new(0);
+
+/// What a test drives. Dropping it ends all of it, except for the realms, which end with their Keycloak.
+pub struct Stand {
+    /// Keycloak's administrator, signed in.
+    pub keycloak: AdminApi,
+    /// This test's copy of realm `demo`: client `keycloak-bff`, users alice and bob.
+    pub realm: Realm,
+    /// This test's copy of realm `corp`, if it was asked for.
+    pub corp: Option<Realm>,
+    /// The program under test.
+    pub program: Program,
+    /// Envoy in front of it.
+    pub envoy: Envoy,
+    /// What Envoy protects.
+    pub upstream: Upstream,
+    /// Where all of it listens.
+    pub ports: Ports,
+    /// The configuration that the program runs with.
+    pub program_config: Value,
+    /// The configuration that Envoy runs with.
+    pub envoy_config: Value,
+    dir: TempDir,
+}
+
+impl Stand {
+    /// The demo as it is, in the shared Keycloak.
+    pub async fn start() -> Self {
+        Self::builder().start().await
+    }
+
+    /// The demo with changes.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// The origin of the app frontend.
+    pub fn app(&self) -> String {
+        format!("http://app.demo.localhost:{}", self.ports.edge)
+    }
+
+    /// The origin of the admin frontend.
+    pub fn admin(&self) -> String {
+        format!("http://admin.demo.localhost:{}", self.ports.edge)
+    }
+
+    /// The program's listener for browsers, not through Envoy.
+    pub fn browser_listener(&self) -> String {
+        format!("http://127.0.0.1:{}", self.ports.browser)
+    }
+
+    /// A directory for the test's files. Logs and configurations lie there too.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Ends the program and starts it with another configuration.
+    pub async fn reconfigure(&mut self, edit: impl FnOnce(&mut Value)) {
+        edit(&mut self.program_config);
+        self.program.process().stop().await;
+        self.program = Program::start(&self.program_config, self.dir.path()).await;
+    }
+}
+
+type Edit = Box<dyn FnOnce(&mut Value) + Send>;
+
+/// What a stand shall have other than the demo.
+#[derive(Default)]
+pub struct Builder {
+    keycloak: Option<String>,
+    with_corp: bool,
+    authorize_own_endpoints: bool,
+    realm: Vec<Edit>,
+    program: Vec<Edit>,
+    envoy: Vec<Edit>,
+}
+
+impl Builder {
+    /// Uses another Keycloak than the shared one, for tests that stop it.
+    pub fn keycloak(mut self, url: &str) -> Self {
+        self.keycloak = Some(url.to_owned());
+        self
+    }
+
+    /// Makes the realm `corp` as well, brokered into the test's realm under the alias `corp`.
+    pub fn with_corp(mut self) -> Self {
+        self.with_corp = true;
+        self
+    }
+
+    /// Has Envoy ask the external authorizer for `/auth/` as well.
+    pub fn authorize_own_endpoints(mut self) -> Self {
+        self.authorize_own_endpoints = true;
+        self
+    }
+
+    /// Edits the realm's representation.
+    pub fn realm(mut self, edit: impl FnOnce(&mut Value) + Send + 'static) -> Self {
+        self.realm.push(Box::new(edit));
+        self
+    }
+
+    /// Edits the representation of the realm's client `keycloak-bff`.
+    pub fn client(self, edit: impl FnOnce(&mut Value) + Send + 'static) -> Self {
+        self.realm(|realm| edit(&mut realm["clients"][0]))
+    }
+
+    /// Edits the program's configuration.
+    pub fn program(mut self, edit: impl FnOnce(&mut Value) + Send + 'static) -> Self {
+        self.program.push(Box::new(edit));
+        self
+    }
+
+    /// Edits Envoy's configuration.
+    pub fn envoy(mut self, edit: impl FnOnce(&mut Value) + Send + 'static) -> Self {
+        self.envoy.push(Box::new(edit));
+        self
+    }
+
+    /// Starts everything and waits until it is ready.
+    pub async fn start(self) -> Stand {
+        let keycloak = AdminApi::new(&self.keycloak.unwrap_or_else(shared_keycloak));
+        let dir = tempfile::Builder::new().prefix("stand-").tempdir().expect("a temporary directory");
+        let ports = Ports::free();
+
+        let suffix = format!("{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let names = RealmNames { demo: format!("demo-{suffix}"), corp: format!("corp-{suffix}") };
+        let corp = match self.with_corp {
+            true => Some(keycloak.create_realm(&names.apply("corp", &ports, keycloak.server())).await),
+            false => None,
+        };
+        let mut realm = names.apply("demo", &ports, keycloak.server());
+        if corp.is_none() {
+            remove_broker(&mut realm);
+        }
+        apply(self.realm, &mut realm);
+        let realm = keycloak.create_realm(&realm).await;
+
+        let mut program_config = Program::config(&ports, &realm.issuer());
+        apply(self.program, &mut program_config);
+        let mut envoy_config = Envoy::config(&ports);
+        if self.authorize_own_endpoints {
+            Envoy::authorize_own_endpoints(&mut envoy_config);
+        }
+        apply(self.envoy, &mut envoy_config);
+
+        let upstream = Upstream::start(ports.upstream).await;
+        let (program, envoy) = tokio::join!(
+            Program::start(&program_config, dir.path()),
+            Envoy::start(&envoy_config, dir.path()),
+        );
+        Stand { keycloak, realm, corp, program, envoy, upstream, ports, program_config, envoy_config, dir }
+    }
+}
+
+/// What the demo's realms are called in one stand.
+struct RealmNames {
+    demo: String,
+    corp: String,
+}
+
+impl RealmNames {
+    /// A realm of the demo under its name here, with the addresses of this stand.
+    fn apply(&self, realm: &str, ports: &Ports, server: &str) -> Value {
+        let demo = Ports::DEMO;
+        let mut value = files::read(&format!("realms/{realm}.json"));
+        let mut changes = vec![
+            ("http://localhost:8080".to_owned(), server.to_owned()),
+            (format!(".demo.localhost:{}", demo.edge), format!(".demo.localhost:{}", ports.edge)),
+            (format!("127.0.0.1:{}", demo.browser), format!("127.0.0.1:{}", ports.browser)),
+        ];
+        for (old, new) in [("demo", &self.demo), ("corp", &self.corp)] {
+            changes.push((format!("/realms/{old}"), format!("/realms/{new}")));
+            changes.push((format!("default-roles-{old}"), format!("default-roles-{new}")));
+        }
+        files::replace(&mut value, &changes);
+        let name = if realm == "corp" { &self.corp } else { &self.demo };
+        value["realm"] = Value::from(name.as_str());
+        value
+    }
+}
+
+fn remove_broker(realm: &mut Value) {
+    let fields = realm.as_object_mut().expect("a realm is an object");
+    fields.remove("identityProviders");
+    fields.remove("identityProviderMappers");
+}
+
+fn apply(edits: Vec<Edit>, value: &mut Value) {
+    edits.into_iter().for_each(|edit| edit(value));
+}
+
+fn shared_keycloak() -> String {
+    std::env::var(KEYCLOAK).unwrap_or_else(|_| {
+        panic!("{KEYCLOAK} is not set: run `make test`, or `make testbed` and set what it prints")
+    })
+}

@@ -1,0 +1,43 @@
+//! Where the programs lie that `scripts/install-tools` installs.
+
+use std::path::PathBuf;
+
+/// The Envoy binary.
+pub fn envoy() -> PathBuf {
+    installed(cache().join("envoy-1.40.0/envoy/_bin/envoy"))
+}
+
+/// Keycloak's installation, built, with a database in `data/h2` that holds the realm `master` and its admin.
+pub fn keycloak() -> PathBuf {
+    installed(cache().join("keycloak-26.7.3-1"))
+}
+
+/// The driver of Debian's Chromium.
+pub fn chromedriver() -> PathBuf {
+    installed(PathBuf::from("/usr/bin/chromedriver"))
+}
+
+/// Debian's Chromium.
+pub fn chromium() -> PathBuf {
+    installed(PathBuf::from("/usr/bin/chromium"))
+}
+
+/// The program under test. Cargo puts it beside the test bed's own binary, and tests one directory below.
+pub fn keycloak_bff() -> PathBuf {
+    let own = std::env::current_exe().expect("the path of the running program");
+    let found =
+        own.ancestors().skip(1).take(2).map(|dir| dir.join("keycloak-bff")).find(|path| path.is_file());
+    found.unwrap_or_else(|| panic!("no keycloak-bff beside {}: run `cargo build` first", own.display()))
+}
+
+fn cache() -> PathBuf {
+    let base = std::env::var_os("XDG_CACHE_HOME").filter(|dir| !dir.is_empty()).map(PathBuf::from);
+    let base =
+        base.unwrap_or_else(|| PathBuf::from(std::env::var_os("HOME").expect("HOME is set")).join(".cache"));
+    base.join("keycloak-bff")
+}
+
+fn installed(path: PathBuf) -> PathBuf {
+    assert!(path.exists(), "{} is missing: run scripts/install-tools", path.display());
+    path
+}
