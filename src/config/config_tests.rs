@@ -1,1 +1,263 @@
+use serde_json::{Value, json};
 
+use super::*;
+
+const SAMPLE: &str = include_str!("../../envoy/keycloak-bff.yaml");
+const SECRET: &str = "secret-canary-secret-canary-secret-canary";
+
+fn minimal() -> Value {
+    json!({
+        "listeners": {"grpc": "127.0.0.1:9191", "browser": "127.0.0.1:8081"},
+        "keys": [{"value": SECRET}],
+        "providers": [{
+            "name": "users", "issuer": "https://id.example.com/realms/users", "client_id": "bff",
+            "client_secret": {"value": SECRET}
+        }],
+        "frontends": [{
+            "name": "app", "provider": "users", "origins": ["https://app.example.com"],
+            "cookie": {}, "login": {}, "sessions": {}, "rules": [{"path": "/public/*", "session": "none"}]
+        }]
+    })
+}
+
+fn parse(config: &Value) -> Result<Config, ConfigErrors> {
+    Config::parse(&config.to_string(), &|name| (name == "SET").then(|| SECRET.to_owned()))
+}
+
+/// The minimal configuration with the value at a JSON pointer changed; null takes it away.
+fn with(pointer: &str, value: Value) -> Value {
+    let mut config = minimal();
+    let (parent, key) = pointer.rsplit_once('/').unwrap();
+    let parent = config.pointer_mut(parent).unwrap();
+    match (parent, value) {
+        (Value::Object(map), Value::Null) => drop(map.remove(key)),
+        (Value::Object(map), value) => drop(map.insert(key.to_owned(), value)),
+        (Value::Array(list), value) => list[key.parse::<usize>().unwrap()] = value,
+        (other, _) => panic!("{other}"),
+    }
+    config
+}
+
+fn errors(config: &Value) -> Vec<(String, String)> {
+    match parse(config) {
+        Ok(_) => Vec::new(),
+        Err(ConfigErrors(errors)) => {
+            assert!(!format!("{errors:?}").contains("canary"), "a secret in {errors:?}");
+            errors.into_iter().map(|error| (error.path, error.message)).collect()
+        }
+    }
+}
+
+#[test]
+fn the_sample_and_the_least_are_good() {
+    let config = Config::parse(SAMPLE, &|_| None).unwrap();
+    assert_eq!((config.sites.len(), config.providers.len()), (2, 1));
+    assert_eq!(config.warnings, Vec::<String>::new());
+    let config = parse(&minimal()).unwrap();
+    assert_eq!(config.sites[0].frontend.cookie.name, "__Host-session");
+    assert_eq!(config.warnings, Vec::<String>::new());
+}
+
+#[test]
+fn each_mistake_is_named_with_its_path() {
+    let name = "frontends[0].name";
+    for (pointer, value, path, message) in [
+        ("/surprise", json!(1), "surprise", "unknown key"),
+        ("/threads", json!(0), "threads", "at least 1"),
+        ("/log", json!({"level": "loud"}), "log.level", "neither a level"),
+        ("/log", json!({"format": "xml"}), "log.format", "one of text, json"),
+        ("/listeners", Value::Null, "listeners.grpc", "is missing"),
+        ("/listeners/grpc", json!("localhost:9191"), "listeners.grpc", "IP address"),
+        ("/listeners/grpc", json!("unix:relative"), "listeners.grpc", "absolute path"),
+        ("/listeners/grpc", json!("0.0.0.0:9191"), "listeners.grpc", "plaintext: accepted"),
+        ("/listeners/browser", json!("127.0.0.1:9191"), "listeners.browser", "same address"),
+        ("/keys/0", json!({"value": "short"}), "keys[0]", "at least 32"),
+        ("/keys/0", json!({"value": SECRET, "env": "SET"}), "keys[0]", "exactly one"),
+        ("/keys/0", json!({"env": "UNSET"}), "keys[0]", "not set"),
+        ("/keys/0", json!({"file": "/nonexistent"}), "keys[0]", "cannot be read"),
+        ("/sessions", json!({"idle": "soon"}), "sessions.idle", "length of time"),
+        ("/sessions", json!({"idle": "2h", "absolute": "1h"}), "sessions.absolute", "shorter than idle"),
+        ("/sessions", json!({"maximum": 0}), "sessions.maximum", "at least 1"),
+        ("/sessions", json!({"refresh_ahead": "2s"}), "sessions.refresh_ahead", "longer than"),
+        ("/providers", json!([]), "providers", "at least one"),
+        ("/providers/0/name", json!("A B"), "providers[0].name", "a-z"),
+        ("/providers/0/issuer", json!("http://id.example.com"), "providers[0].issuer", "must be https"),
+        ("/providers/0/issuer", json!("https://id.example.com?x"), "providers[0].issuer", "no query"),
+        ("/providers/0/issuer", json!(7), "providers[0].issuer", "must be a text"),
+        ("/providers/0/client_secret", Value::Null, "providers[0].client_secret", "is missing"),
+        (
+            "/providers/0/client_authentication",
+            json!("magic"),
+            "providers[0].client_authentication",
+            "one of client_secret_basic",
+        ),
+        (
+            "/providers/0/client_authentication",
+            json!("none"),
+            "providers[0].client_authentication",
+            "although",
+        ),
+        (
+            "/providers/0/signature_algorithms",
+            json!(["HS256"]),
+            "providers[0].signature_algorithms[0]",
+            "one of [RS256",
+        ),
+        ("/providers/0/signature_algorithms", json!([]), "providers[0].signature_algorithms", "at least one"),
+        ("/providers/0/scopes", json!(["a b"]), "providers[0].scopes[0]", "not a scope"),
+        ("/providers/0/clock_skew", json!("5m"), "providers[0].clock_skew", "60s"),
+        ("/providers/0/call_timeout", json!("5s"), "providers[0].call_timeout", "at least 15s"),
+        ("/frontends/0/name", Value::Null, name, "is missing"),
+        ("/frontends/0/name", json!(""), name, "a-z"),
+        ("/frontends/0/provider", json!("nobody"), "frontends[0].provider", "not the name"),
+        ("/frontends/0/origins", json!([]), "frontends[0].origins", "at least one"),
+        ("/frontends/0/origins/0", json!("https://app.example.com/"), "frontends[0].origins[0]", "exactly"),
+        ("/frontends/0/origins/0", json!("https://APP.example.com"), "frontends[0].origins[0]", "exactly"),
+        (
+            "/frontends/0/origins/0",
+            json!("http://app.example.com"),
+            "frontends[0].origins[0]",
+            "must be https",
+        ),
+        ("/frontends/0/cookie/domain", json!("example.com"), "frontends[0].cookie.domain", "__Host-"),
+        ("/frontends/0/cookie/name", json!("a b"), "frontends[0].cookie.name", "not a cookie name"),
+        ("/frontends/0/cookie/name", json!("__Host-login-app-x"), "frontends[0].cookie.name", "sets itself"),
+        (
+            "/frontends/0/cookie",
+            json!({"name": "s", "domain": "other.com"}),
+            "frontends[0].cookie.domain",
+            "above it",
+        ),
+        (
+            "/frontends/0/cookie",
+            json!({"name": "s", "domain": "com"}),
+            "frontends[0].cookie.domain",
+            "must be a domain",
+        ),
+        ("/frontends/0/cookie/same_site", json!("sometimes"), "frontends[0].cookie.same_site", "one of lax"),
+        ("/frontends/0/login/start_page", json!("//evil"), "frontends[0].login.start_page", "one /"),
+        ("/frontends/0/login/idp_hints", json!(["a b"]), "frontends[0].login.idp_hints[0]", "alias"),
+        ("/frontends/0/cors", json!({"origins": ["*"]}), "frontends[0].cors.origins[0]", "not an origin"),
+        ("/frontends/0/cors", json!({"origins": ["null"]}), "frontends[0].cors.origins[0]", "not an origin"),
+        ("/frontends/0/cors", json!({"headers": ["*"]}), "frontends[0].cors.headers[0]", "one name"),
+        ("/frontends/0/sessions/idle", json!("1d"), "frontends[0].sessions.absolute", "shorter than idle"),
+        (
+            "/frontends/0/identity_headers",
+            json!([{"header": "Cookie", "claim": "sub"}]),
+            "frontends[0].identity_headers[0].header",
+            "meaning",
+        ),
+        (
+            "/frontends/0/identity_headers",
+            json!([{"header": "a-b-c-d-e-f-g", "claim": "sub"}]),
+            "frontends[0].identity_headers[0].header",
+            "more than 5",
+        ),
+        (
+            "/frontends/0/identity_headers",
+            json!([{"header": "x-a"}]),
+            "frontends[0].identity_headers[0].claim",
+            "is missing",
+        ),
+        ("/frontends/0/rules/0/path", json!("public"), "frontends[0].rules[0].path", "start with /"),
+        ("/frontends/0/rules/0/session", Value::Null, "frontends[0].rules[0].session", "is missing"),
+        (
+            "/frontends/0/rules/0/roles",
+            json!([{"realm": "a"}]),
+            "frontends[0].rules[0].roles",
+            "session: required",
+        ),
+        ("/frontends/0/rules/0/token", json!("user"), "frontends[0].rules[0].token", "needs a session"),
+        ("/frontends/0/rules/0/methods", json!(["get"]), "frontends[0].rules[0].methods[0]", "upper case"),
+    ] {
+        let found = errors(&with(pointer, value.clone()));
+        let named = found.iter().any(|(at, why)| at == path && why.contains(message));
+        assert!(named, "{pointer} = {value} gave {found:?}");
+    }
+}
+
+#[test]
+fn all_mistakes_of_a_file_come_to_light_at_once() {
+    let mut config = minimal();
+    config["surprise"] = json!(1);
+    config["listeners"]["grpc"] = json!(7);
+    config["providers"][0]["issuer"] = json!("http://id.example.com");
+    config["providers"][0].as_object_mut().unwrap().remove("client_id");
+    config["frontends"][0]["cookie"]["domain"] = json!("example.com");
+    config["frontends"][0]["rules"][0]["session"] = json!("maybe");
+    config["frontends"][0]["rules"][0]["path"] = json!("/a?b");
+    let mut found: Vec<String> = errors(&config).into_iter().map(|(path, _)| path).collect();
+    found.sort();
+    let expected = [
+        "frontends[0].cookie.domain",
+        "frontends[0].rules[0].path",
+        "frontends[0].rules[0].session",
+        "listeners.grpc",
+        "providers[0].client_id",
+        "providers[0].issuer",
+        "surprise",
+    ];
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn neighbours_must_not_take_each_others_place() {
+    let mut config = minimal();
+    config["frontends"] = json!([
+        {"name": "app", "provider": "users", "origins": ["https://app.example.com", "https://app.example.com:8443"]},
+        {"name": "app", "provider": "users", "origins": ["https://app.example.com"]},
+        {"name": "port", "provider": "users", "origins": ["https://app.example.com:9443"]},
+    ]);
+    let provider = config["providers"][0].clone();
+    config["providers"] = json!([provider, provider]);
+    let found = errors(&config);
+    for (path, message) in [
+        ("frontends[1].name", "another frontend"),
+        ("frontends[1].origins[0]", "another frontend"),
+        ("frontends", "overwrite each other"),
+        ("providers[1].name", "another provider"),
+        ("providers[1]", "issuer and client_id"),
+    ] {
+        assert!(found.iter().any(|(at, why)| at == path && why.contains(message)), "{path} not in {found:?}");
+    }
+}
+
+#[test]
+fn what_is_allowed_and_unwise_is_said() {
+    for (pointer, value, word) in [
+        ("/keys", json!([]), "keys"),
+        (
+            "/listeners",
+            json!({"grpc": "0.0.0.0:1", "browser": "127.0.0.1:2", "plaintext": "accepted"}),
+            "without encryption",
+        ),
+        ("/frontends/0/cookie/name", json!("session"), "plant"),
+        ("/frontends/0/cookie/same_site", json!("none"), "any site"),
+        ("/frontends/0/cors", json!({"origins": ["https://other.org"]}), "another site"),
+    ] {
+        let config = parse(&with(pointer, value)).unwrap();
+        assert!(
+            config.warnings.iter().any(|warning| warning.contains(word)),
+            "{pointer}: {:?}",
+            config.warnings
+        );
+    }
+}
+
+#[test]
+fn secrets_come_from_the_environment_and_from_files() {
+    assert!(parse(&with("/keys/0", json!({"env": "SET"}))).is_ok());
+    let file = std::env::temp_dir().join(format!("keycloak-bff-secret-{}", std::process::id()));
+    std::fs::write(&file, format!("{SECRET}\n")).unwrap();
+    let config = parse(&with("/keys/0", json!({"file": file})));
+    std::fs::remove_file(&file).unwrap();
+    assert!(config.is_ok());
+}
+
+#[test]
+fn broken_yaml_is_told_without_its_lines() {
+    for text in ["keys: [{value: secret-canary", "a: 1\na: 2", "- secret-canary", ""] {
+        let error = Config::parse(text, &|_| None).err().unwrap();
+        assert!(!error.to_string().contains("secret-canary"), "{error}");
+    }
+}

@@ -50,23 +50,6 @@ impl Random for SystemRandom {
     }
 }
 
-/// Counts upwards, so that a test can foretell every value.
-#[cfg(test)]
-#[derive(Default)]
-pub struct CountingRandom(std::sync::atomic::AtomicU64);
-
-#[cfg(test)]
-impl Random for CountingRandom {
-    fn fill(&self, bytes: &mut [u8]) -> Result<(), RandomError> {
-        let count = self.0.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
-        bytes.fill(0);
-        for (byte, value) in bytes.iter_mut().zip(count.to_le_bytes()) {
-            *byte = value;
-        }
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;

@@ -1,1 +1,274 @@
+use std::sync::Arc;
 
+use serde_json::json;
+
+use super::*;
+use crate::{
+    flow::test_support::{FakeProvider, HOST, ORIGIN, TestFlows, flows, site},
+    policy::{PathPattern, Role, Rules},
+};
+
+fn request<'a>(method: &'a str, target: &'a str, headers: &[(&str, &'a str)]) -> Request<'a> {
+    let mut request = Request { method, host: HOST, target, ..Request::default() };
+    headers.iter().for_each(|(name, value)| request.read_header(name, value));
+    request
+}
+
+/// A verdict in a word or two.
+async fn verdict(test: &TestFlows, request: &Request<'_>) -> String {
+    match test.flows.check(request).await {
+        Verdict::Allow(allow) => match allow.signed_in {
+            Some(SignedIn { tokens, with_token: true, .. }) => {
+                format!("allow {}", secrecy::ExposeSecret::expose_secret(&tokens.access_token))
+            }
+            Some(_) => "allow without token".to_owned(),
+            None => "allow".to_owned(),
+        },
+        Verdict::Endpoint(_) => "endpoint".to_owned(),
+        Verdict::Preflight(..) => "preflight".to_owned(),
+        Verdict::Login(_, location) => location,
+        Verdict::Refuse(refused) => refused.refusal.answer().code.to_owned(),
+    }
+}
+
+fn with_rules(rules: Vec<Rule>) -> Site {
+    let mut site = site(ORIGIN);
+    Arc::get_mut(&mut site.frontend).unwrap().rules = Rules::new(rules);
+    site
+}
+
+fn rule(path: &str, session: SessionNeed) -> Rule {
+    Rule::new(PathPattern::parse(path).unwrap(), session)
+}
+
+const PAGE: (&str, &str) = ("accept", "text/html");
+
+#[tokio::test]
+async fn requests_without_a_session_are_told_apart() {
+    let test = flows(site(ORIGIN), "http://127.0.0.1:9");
+    let login = "https://app.example.com/auth/login";
+    for (method, target, headers, expected) in [
+        ("GET", "/public/a", &[][..], "allow"),
+        ("GET", "/a?b=c", &[PAGE], "https://app.example.com/auth/login?return_to=%2Fa%3Fb%3Dc"),
+        ("GET", "/\\evil.example", &[PAGE], login),
+        ("GET", "/a", &[], "not_signed_in"),
+        ("POST", "/a", &[PAGE], "not_signed_in"),
+        (
+            "GET",
+            "/a",
+            &[PAGE, ("cookie", "__Host-session=garbage")],
+            "https://app.example.com/auth/login?return_to=%2Fa",
+        ),
+        ("GET", "/public/..%2fa", &[PAGE], "ambiguous_path"),
+        ("GET", "/%", &[], "ambiguous_path"),
+        ("GET", "/auth/login?x=1", &[], "endpoint"),
+        ("POST", "/auth/logout", &[("origin", "https://evil.example")], "endpoint"),
+        ("GET", "/auth/other", &[], "not_signed_in"),
+        ("POST", "/public/a", &[("origin", "https://evil.example")], "foreign_origin"),
+        ("POST", "/public/a", &[("cookie", "a=1")], "missing_csrf_header"),
+        ("GET", "/public/a", &[("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "no-cors")], "allow"),
+        ("GET", "/a", &[("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "no-cors")], "foreign_origin"),
+        ("GET", "/a", &[("upgrade", "websocket"), ("origin", "https://evil.example")], "foreign_origin"),
+        (
+            "OPTIONS",
+            "/a",
+            &[("origin", "https://evil.example"), ("access-control-request-method", "GET")],
+            "foreign_origin",
+        ),
+    ] {
+        assert_eq!(
+            verdict(&test, &request(method, target, headers)).await,
+            expected,
+            "{method} {target} {headers:?}"
+        );
+    }
+    let elsewhere = Request { host: "evil.example", ..request("GET", "/public/a", &[]) };
+    assert_eq!(verdict(&test, &elsewhere).await, "unknown_host");
+}
+
+#[tokio::test]
+async fn a_live_session_asks_nobody() {
+    // Nothing listens on the discard port: any call would show.
+    let test = flows(site(ORIGIN), "http://127.0.0.1:9");
+    let (session, cookie) = test.sign_in(&json!({}));
+    let answer = verdict(&test, &request("GET", "/a", &[("cookie", &cookie)])).await;
+    assert!(answer.starts_with("allow header."), "{answer}");
+    assert_eq!(session.refresh_pause().failures, 0);
+    assert!(test.flows.refresher.tasks.is_empty());
+}
+
+#[tokio::test]
+async fn rules_decide_about_roles_tokens_and_the_static_header() {
+    let test = flows(
+        with_rules(vec![
+            Rule { roles: vec![Role::Realm("admin".to_owned())], ..rule("/admin/*", SessionNeed::Required) },
+            Rule { roles: vec![Role::Realm("user".to_owned())], ..rule("/user/*", SessionNeed::Required) },
+            Rule { token: TokenKind::None, ..rule("/plain/*", SessionNeed::Required) },
+            Rule { csrf_header: true, ..rule("/strict/*", SessionNeed::Optional) },
+            rule("/optional/*", SessionNeed::Optional),
+        ]),
+        "http://127.0.0.1:9",
+    );
+    let (_session, cookie) = test.sign_in(&json!({"realm_access": {"roles": ["user"]}}));
+    let cookie = ("cookie", cookie.as_str());
+    for (target, headers, expected) in [
+        ("/admin/x", &[cookie][..], "missing_role"),
+        ("/user/x", &[cookie], "allow header."),
+        ("/plain/x", &[cookie], "allow without token"),
+        ("/optional/x", &[cookie], "allow header."),
+        ("/optional/x", &[], "allow"),
+        ("/strict/x", &[cookie], "missing_csrf_header"),
+        ("/strict/x", &[cookie, ("x-csrf", "1")], "allow header."),
+    ] {
+        let answer = verdict(&test, &request("GET", target, headers)).await;
+        assert!(answer.starts_with(expected), "{target} {headers:?}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn the_session_of_another_frontend_is_none() {
+    let test = flows(site(ORIGIN), "http://127.0.0.1:9");
+    let mut other = site("https://admin.example.com");
+    Arc::get_mut(&mut other.frontend).unwrap().name = "admin".into();
+    let (_session, cookie) = test.sign_in(&json!({}));
+    let request = request("GET", "/a", &[("cookie", &cookie)]);
+    assert!(test.flows.session(&site(ORIGIN), &request).is_some());
+    assert!(test.flows.session(&other, &request).is_none());
+}
+
+#[tokio::test]
+async fn our_cookies_are_taken_out_and_others_are_left() {
+    let test = flows(site(ORIGIN), "http://127.0.0.1:9");
+    for (line, expected) in [
+        ("a=1; __Host-session=x; __Host-login-app-0123=y; b=2", Some("a=1; b=2")),
+        ("__Host-session=x", Some("")),
+        ("a=1", None),
+    ] {
+        let Verdict::Allow(allow) = test.flows.check(&request("GET", "/public/a", &[("cookie", line)])).await
+        else {
+            panic!("a public path is refused");
+        };
+        assert_eq!(allow.cookie.as_deref(), expected, "{line}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_is_renewed_behind_the_request_while_it_is_good_and_before_it_when_it_is_not() {
+    let provider = FakeProvider::start().await;
+    let test = flows(site(ORIGIN), &provider.issuer);
+    let (_session, cookie) = test.sign_in(&json!({}));
+    let ask = request("GET", "/a", &[("cookie", &cookie)]);
+
+    test.clock.advance(Duration::from_secs(39));
+    assert!(verdict(&test, &ask).await.starts_with("allow header."));
+    assert_eq!(provider.calls(), 0, "too early");
+
+    test.clock.advance(Duration::from_secs(1));
+    provider.close();
+    assert!(verdict(&test, &ask).await.starts_with("allow header."), "answered before the provider has");
+    provider.open();
+    while verdict(&test, &ask).await != "allow access-1" {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(provider.calls(), 1);
+
+    test.clock.advance(Duration::from_secs(58));
+    assert_eq!(verdict(&test, &ask).await, "allow access-2", "waited for");
+    assert_eq!(provider.calls(), 2);
+}
+
+#[tokio::test]
+async fn many_requests_are_one_refresh() {
+    let provider = FakeProvider::start().await;
+    let test = Arc::new(flows(site(ORIGIN), &provider.issuer));
+    let (_session, cookie) = test.sign_in(&json!({}));
+    test.clock.advance(Duration::from_secs(61));
+    let tasks: Vec<_> = (0..200)
+        .map(|_| {
+            let (test, cookie) = (Arc::clone(&test), cookie.clone());
+            tokio::spawn(async move { verdict(&test, &request("GET", "/a", &[("cookie", &cookie)])).await })
+        })
+        .collect();
+    for task in tasks {
+        assert_eq!(task.await.unwrap(), "allow access-1");
+    }
+    assert_eq!(provider.calls(), 1);
+}
+
+#[tokio::test]
+async fn a_caller_that_leaves_does_not_lose_the_refresh() {
+    let provider = FakeProvider::start().await;
+    let test = flows(site(ORIGIN), &provider.issuer);
+    let (_session, cookie) = test.sign_in(&json!({}));
+    test.clock.advance(Duration::from_secs(61));
+    let ask = request("GET", "/a", &[("cookie", &cookie)]);
+    provider.close();
+    let left = timeout(Duration::from_millis(50), verdict(&test, &ask)).await;
+    assert!(left.is_err());
+    provider.open();
+    test.flows.refresher.tasks.close();
+    test.flows.refresher.tasks.wait().await;
+    assert_eq!(verdict(&test, &ask).await, "allow access-1");
+    assert_eq!(provider.calls(), 1);
+}
+
+#[tokio::test]
+async fn a_refresh_that_ends_after_the_logout_does_not_bring_the_session_back() {
+    let provider = FakeProvider::start().await;
+    let test = flows(site(ORIGIN), &provider.issuer);
+    let (session, cookie) = test.sign_in(&json!({}));
+    test.clock.advance(Duration::from_secs(45));
+    provider.close();
+    let ask = request("GET", "/a", &[("cookie", &cookie)]);
+    assert!(verdict(&test, &ask).await.starts_with("allow"));
+    let (key, _) = test.flows.session(&site(ORIGIN), &ask).unwrap();
+    test.flows.sessions.remove(&key);
+    provider.open();
+    test.flows.refresher.tasks.close();
+    test.flows.refresher.tasks.wait().await;
+    assert_eq!(verdict(&test, &ask).await, "not_signed_in");
+    assert_eq!(session.tokens().upstream.authorization.split('.').next(), Some("Bearer header"));
+}
+
+#[tokio::test]
+async fn only_the_providers_word_ends_a_session() {
+    let provider = FakeProvider::start().await;
+    let test = flows(site(ORIGIN), &provider.issuer);
+    let (session, cookie) = test.sign_in(&json!({}));
+    let ask = request("GET", "/a", &[("cookie", &cookie)]);
+    provider.answer(503, json!({}));
+    test.clock.advance(Duration::from_secs(45));
+    assert!(verdict(&test, &ask).await.starts_with("allow"), "the token is good for some seconds yet");
+    test.clock.advance(Duration::from_secs(15));
+    assert_eq!(verdict(&test, &ask).await, "sign_in_unavailable");
+    let calls = provider.calls();
+    assert_eq!(verdict(&test, &ask).await, "sign_in_unavailable");
+    assert_eq!(provider.calls(), calls, "left alone for a while");
+
+    provider.answer(400, json!({"error": "invalid_grant", "error_description": "User disabled"}));
+    test.clock.advance(Duration::from_secs(60));
+    assert_eq!(verdict(&test, &ask).await, "account_disabled");
+    assert!(session.is_account_disabled());
+    provider.answer(200, serde_json::Value::Null);
+    test.clock.advance(Duration::from_secs(15));
+    assert!(verdict(&test, &ask).await.starts_with("allow access-"), "enabled again");
+
+    provider.answer(400, json!({"error": "invalid_grant", "error_description": "Session not active"}));
+    test.clock.advance(Duration::from_secs(60));
+    assert_eq!(verdict(&test, &ask).await, "not_signed_in");
+    assert!(test.flows.sessions.is_empty());
+}
+
+#[tokio::test]
+async fn a_disabled_account_gets_nothing_through_even_while_its_token_lives() {
+    let provider = FakeProvider::start().await;
+    let test = flows(site(ORIGIN), &provider.issuer);
+    let (_session, cookie) = test.sign_in(&json!({}));
+    provider.answer(400, json!({"error": "invalid_grant", "error_description": "User disabled"}));
+    test.clock.advance(Duration::from_secs(45));
+    let ask = request("GET", "/a", &[("cookie", &cookie)]);
+    assert!(verdict(&test, &ask).await.starts_with("allow"), "not known yet");
+    while verdict(&test, &ask).await != "account_disabled" {
+        tokio::task::yield_now().await;
+    }
+}

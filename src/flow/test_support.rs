@@ -1,1 +1,181 @@
+//! A provider that does as it is told, and flows over it, for tests that must make a fault or move time.
 
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use axum::{Router, extract::State, response::IntoResponse, routing::get};
+use http::StatusCode;
+use parking_lot::Mutex;
+use serde_json::{Map, Value, json};
+use tokio::{net::TcpListener, sync::Semaphore};
+use tokio_util::task::TaskTracker;
+
+use super::{Flows, RefreshSettings, Refresher};
+use crate::{
+    clock::{Clock, ManualClock, SharedClock},
+    crypto::{KeyRing, SharedRandom, SystemRandom},
+    oidc::{ClientAuthentication, HttpClient, Provider, ProviderSettings, SIGNATURE_ALGORITHMS, TokenSet},
+    policy::{self, Frontends, Site},
+    session::{Lifetimes, MemoryStore, NewSession, Session, SessionId, UsedTransactions},
+};
+
+pub(super) const ORIGIN: &str = "https://app.example.com";
+pub(super) const HOST: &str = "app.example.com";
+pub(super) const TOKEN_LIFETIME: u64 = 60;
+
+/// The frontend `app` at `origin`.
+pub(super) fn site(origin: &str) -> Site {
+    policy::test_support::site(origin, &[])
+}
+
+/// A provider on a port of its own.
+pub(super) struct FakeProvider {
+    pub(super) issuer: String,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    calls: AtomicUsize,
+    answer: Mutex<(u16, Value)>,
+    /// Every call to the token endpoint takes a permit.
+    gate: Semaphore,
+}
+
+impl FakeProvider {
+    /// A provider that answers at once with new tokens.
+    pub(super) async fn start() -> Self {
+        let shared = Arc::new(Shared {
+            calls: AtomicUsize::new(0),
+            answer: Mutex::new((200, Value::Null)),
+            gate: Semaphore::new(Semaphore::MAX_PERMITS),
+        });
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let issuer = format!("http://{}", listener.local_addr().unwrap());
+        let document = json!({
+            "issuer": issuer, "authorization_endpoint": format!("{issuer}/authorize"),
+            "token_endpoint": format!("{issuer}/token"), "jwks_uri": format!("{issuer}/keys"),
+            "response_types_supported": ["code"], "subject_types_supported": ["public"],
+            "id_token_signing_alg_values_supported": ["RS256"],
+        });
+        let router = Router::new()
+            .route("/.well-known/openid-configuration", get(move || async move { document.to_string() }))
+            .route("/token", axum::routing::post(token))
+            .with_state(Arc::clone(&shared));
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        Self { issuer, shared }
+    }
+
+    /// How often the token endpoint was called.
+    pub(super) fn calls(&self) -> usize {
+        self.shared.calls.load(Ordering::SeqCst)
+    }
+
+    /// What the token endpoint answers from now on; null stands for new tokens.
+    pub(super) fn answer(&self, status: u16, body: Value) {
+        *self.shared.answer.lock() = (status, body);
+    }
+
+    /// Holds every call to the token endpoint until [`FakeProvider::open`].
+    pub(super) fn close(&self) {
+        self.shared.gate.forget_permits(Semaphore::MAX_PERMITS);
+    }
+
+    /// Lets calls through again.
+    pub(super) fn open(&self) {
+        self.shared.gate.add_permits(1000);
+    }
+}
+
+async fn token(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
+    let call = shared.calls.fetch_add(1, Ordering::SeqCst) + 1;
+    let _permit = shared.gate.acquire().await;
+    let (status, body) = shared.answer.lock().clone();
+    let tokens = json!({
+        "access_token": format!("access-{call}"), "token_type": "Bearer", "expires_in": TOKEN_LIFETIME,
+        "refresh_token": format!("refresh-{call}"), "refresh_expires_in": 1800,
+    });
+    let body = if body.is_null() { tokens } else { body };
+    (StatusCode::from_u16(status).unwrap(), [("content-type", "application/json")], body.to_string())
+}
+
+/// Flows over one provider, with a clock that stands still.
+pub(super) struct TestFlows {
+    pub(super) flows: Arc<Flows>,
+    pub(super) clock: Arc<ManualClock>,
+}
+
+/// Flows for the frontend `site` whose provider is `issuer`.
+pub(super) fn flows(site: Site, issuer: &str) -> TestFlows {
+    let manual = ManualClock::starting_at(1_700_000_000);
+    let clock: SharedClock = manual.clone();
+    let random: SharedRandom = Arc::new(SystemRandom);
+    let settings = ProviderSettings {
+        name: Arc::clone(&site.frontend.provider),
+        issuer: issuer.to_owned(),
+        client_id: "bff".to_owned(),
+        client_authentication: ClientAuthentication::SecretBasic("secret".into()),
+        scopes: vec!["openid".to_owned()],
+        signature_algorithms: SIGNATURE_ALGORITHMS.to_vec(),
+        trusted_audiences: Vec::new(),
+        clock_skew: Duration::from_secs(10),
+        metadata_lifetime: Duration::from_secs(600),
+        keys_lifetime: Duration::from_secs(600),
+    };
+    let http = HttpClient::new(Duration::from_secs(3), Duration::from_secs(15)).unwrap();
+    let provider = Arc::new(Provider::new(settings, http, Arc::clone(&clock)));
+    let sessions = Arc::new(MemoryStore::new(100, Arc::clone(&clock)));
+    let refresh = RefreshSettings {
+        ahead: Duration::from_secs(20),
+        least_life: Duration::from_secs(5),
+        wait: Duration::from_secs(5),
+    };
+    let tasks = TaskTracker::new();
+    let refresher =
+        Refresher::new(Arc::clone(&sessions), refresh, tasks, Arc::clone(&random), Arc::clone(&clock));
+    let flows = Flows {
+        providers: HashMap::from([(Arc::clone(&site.frontend.provider), provider)]),
+        frontends: Frontends::new(vec![site]),
+        sessions,
+        used_transactions: UsedTransactions::new(10, super::TRANSACTION_LIFETIME, Arc::clone(&clock)),
+        key_ring: KeyRing::new(vec!["0123456789abcdef0123456789abcdef".into()]).unwrap(),
+        refresher: Arc::new(refresher),
+        random,
+        clock,
+    };
+    TestFlows { flows: Arc::new(flows), clock: manual }
+}
+
+impl TestFlows {
+    /// A session of the frontend `app` that has just begun, and its `Cookie` line.
+    pub(super) fn sign_in(&self, access_claims: &Value) -> (Arc<Session>, String) {
+        let site = self.flows.frontends.find(HOST).unwrap();
+        let payload = crate::crypto::base64url(access_claims.to_string().as_bytes());
+        let set = TokenSet {
+            access_token: format!("header.{payload}.signature").into(),
+            expires_in: Some(Duration::from_secs(TOKEN_LIFETIME)),
+            refresh_token: Some("refresh-0".into()),
+            refresh_expires_in: Some(Duration::from_secs(1800)),
+            id_token: Some("id-token".into()),
+        };
+        let now = self.clock.now();
+        let id_claims: Map<String, Value> = json!({"sub": "alice"}).as_object().cloned().unwrap();
+        let new = NewSession {
+            handle: "handle".to_owned(),
+            frontend: Arc::clone(&site.frontend.name),
+            subject: "alice".to_owned(),
+            provider_session: None,
+            tokens: super::token_building::at_login(&site.frontend, set, id_claims, now).unwrap(),
+            lifetimes: Lifetimes { idle: Duration::from_secs(600), absolute: Duration::from_secs(6000) },
+        };
+        let session = Arc::new(Session::new(new, now));
+        let id = SessionId::random(&SystemRandom).unwrap();
+        self.flows.sessions.insert(&id, Arc::clone(&session)).unwrap();
+        (session, format!("__Host-session={}", id.cookie_value()))
+    }
+}

@@ -149,7 +149,7 @@ mod tests {
             ("token_endpoint", json!("http://id.example.com/token"), "not https"),
             ("end_session_endpoint", json!("http://id.example.com/logout"), "not https"),
             ("token_endpoint", Value::Null, "no token_endpoint"),
-            ("jwks_uri", Value::Null, "jwks_uri"),
+            ("jwks_uri", Value::Null, "JsonWebKeySetUrl"),
             ("authorization_endpoint", json!("no url"), "relative URL"),
         ] {
             let mut document = document();

@@ -82,3 +82,7 @@ impl TokenHeader {
         Err(error)
     }
 }
+
+#[cfg(test)]
+#[path = "signature_tests.rs"]
+mod tests;

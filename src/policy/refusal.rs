@@ -105,7 +105,7 @@ pub fn page(message: &str, request_id: &str, link: Option<Link<'_>>) -> String {
     if let Some(Link { url, text }) = link {
         let _ = write!(body, "<p><a href=\"{}\">{}</a></p>", escape(url), escape(text));
     }
-    let _ = write!(body, "<p class=\"id\">Request {}</p></main></body></html>\n", escape(request_id));
+    let _ = writeln!(body, "<p class=\"id\">Request {}</p></main></body></html>", escape(request_id));
     body
 }
 

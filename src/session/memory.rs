@@ -110,7 +110,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        clock::ManualClock,
+        clock::{Clock, ManualClock},
         crypto::SystemRandom,
         session::{Lifetimes, NewSession, Tokens, UpstreamHeaders},
     };

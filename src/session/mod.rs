@@ -114,22 +114,22 @@ impl Session {
         self.last_used.fetch_max(now.as_unix(), Ordering::Relaxed);
     }
 
-    /// When the session ends if it is not used again.
+    /// When the session ends if it is not used again: the idle time, or the end of what keeps it going (the refresh
+    /// token, or the access token where there is nothing to refresh it with), whichever comes first.
     pub fn expires_at(&self) -> Timestamp {
         let last_used = Timestamp::from_unix(self.last_used.load(Ordering::Relaxed));
-        (last_used + self.lifetimes.idle).min(self.login_expires_at())
+        let idle_end = (last_used + self.lifetimes.idle).min(self.login_expires_at());
+        let tokens = self.tokens.load();
+        match (&tokens.refresh_token, tokens.refresh_expires_at) {
+            (Some(_), Some(end)) => idle_end.min(end),
+            (Some(_), None) => idle_end,
+            (None, _) => idle_end.min(tokens.access_expires_at),
+        }
     }
 
-    /// When the session ends however much it is used: the absolute lifetime, or the refresh token's end if that comes
-    /// first, or the access token's if there is nothing to refresh it with.
+    /// When the session ends however much it is used.
     pub fn login_expires_at(&self) -> Timestamp {
-        let tokens = self.tokens.load();
-        let absolute = self.created_at + self.lifetimes.absolute;
-        match (&tokens.refresh_token, tokens.refresh_expires_at) {
-            (Some(_), Some(end)) => absolute.min(end),
-            (Some(_), None) => absolute,
-            (None, _) => absolute.min(tokens.access_expires_at),
-        }
+        self.created_at + self.lifetimes.absolute
     }
 
     /// Whether the session has ended by itself.
