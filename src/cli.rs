@@ -92,7 +92,12 @@ fn serve(path: &std::path::Path) -> ExitCode {
         runtime::Builder::new_multi_thread()
     };
     let served = match builder.worker_threads(config.threads).enable_all().build() {
-        Ok(runtime) => runtime.block_on(lifecycle::serve(config)),
+        Ok(runtime) => {
+            let served = runtime.block_on(lifecycle::serve(config));
+            // A name that is just being looked up blocks a thread of its own, for which nobody should have to wait.
+            runtime.shutdown_background();
+            served
+        }
         Err(error) => Err(error.into()),
     };
     match served {

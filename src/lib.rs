@@ -11,8 +11,9 @@
 //! - [`policy`]: pure decisions on one request.
 //! - [`oidc`]: one OpenID provider.
 //! - [`session`]: sessions and their store.
-//! - [`crypto`]: key ring, seals, randomness.
+//! - [`page`]: the small pages that both doors show to people.
 //! - [`telemetry`]: logs and request ids.
+//! - [`crypto`]: key ring, seals, randomness.
 //! - [`clock`]: the only source of time.
 
 pub mod authz;
@@ -23,6 +24,7 @@ pub mod crypto;
 pub mod flow;
 pub mod lifecycle;
 pub mod oidc;
+pub mod page;
 pub mod policy;
 pub mod session;
 pub mod telemetry;

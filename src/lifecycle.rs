@@ -1,26 +1,33 @@
 //! Start, drain and stop: binds the listeners, wires the rooms together, and ends them in order.
 
-use std::{collections::HashMap, error::Error, future::Future, io, path::Path, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap, error::Error, future::Future, io, os::unix::fs::FileTypeExt, path::Path, sync::Arc,
+    time::Duration,
+};
 
 use secrecy::SecretString;
 use tokio::{
-    net::{TcpListener, UnixListener},
+    net::{TcpListener, UnixListener, UnixStream},
     signal::unix::{SignalKind, signal},
     time::{MissedTickBehavior, interval, timeout},
 };
 use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tonic::transport::{
-    Server,
-    server::{Router, TcpIncoming},
+use tonic::{
+    server::NamedService,
+    transport::{
+        Server,
+        server::{Router, TcpIncoming},
+    },
 };
+use tonic_health::ServingStatus;
 
 use crate::{
     authz::{AuthorizationService, api::envoy::service::auth::v3::authorization_server::AuthorizationServer},
     clock::{SharedClock, SystemClock},
-    config::{Config, ListenAddress},
+    config::{Config, DEFAULT_CALL_TIMEOUT, ListenAddress},
     crypto::{KeyRing, SharedRandom, SystemRandom},
-    flow::{Flows, Refresher, TRANSACTION_LIFETIME},
+    flow::{Flows, Refresher},
     oidc::{HttpClient, Provider},
     policy::Frontends,
     session::{MemoryStore, UsedTransactions},
@@ -32,6 +39,9 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(30);
 
 /// How many used login transactions are remembered: 10,000 logins a minute for half an hour.
 const MAXIMUM_USED_TRANSACTIONS: usize = 300_000;
+
+/// The name under which the health of the authorization service is asked for.
+const AUTHORIZATION: &str = <AuthorizationServer<AuthorizationService> as NamedService>::NAME;
 
 type StartError = Box<dyn Error + Send + Sync>;
 
@@ -58,8 +68,8 @@ pub async fn serve(config: Config) -> Result<(), StartError> {
     let flows = Arc::new(flows(config, tasks.clone())?);
     let stop = CancellationToken::new();
 
-    let (health, health_service) = tonic_health::server::health_reporter();
-    health.set_serving::<AuthorizationServer<AuthorizationService>>().await;
+    let (mut health, health_service) = tonic_health::server::health_reporter();
+    health.set_service_status(AUTHORIZATION, ServingStatus::Serving).await;
     let authorization = AuthorizationServer::new(AuthorizationService::new(Arc::clone(&flows)));
     let router = Server::builder().add_service(health_service).add_service(authorization);
     let servers = TaskTracker::new();
@@ -74,9 +84,13 @@ pub async fn serve(config: Config) -> Result<(), StartError> {
         () = servers.wait() => return Err("every listener has failed".into()),
     }
     tracing::info!("stopping");
-    health.set_not_serving::<AuthorizationServer<AuthorizationService>>().await;
-    health.set_service_status("", tonic_health::ServingStatus::NotServing).await;
+    for service in ["", AUTHORIZATION] {
+        health.set_service_status(service, ServingStatus::NotServing).await;
+    }
     stop.cancel();
+    // Ends the streams of those who watch the health, which would hold the server open for as long as it may drain.
+    health.clear_service_status("").await;
+    health.clear_service_status(AUTHORIZATION).await;
     let finished = timeout(drain, async {
         servers.wait().await;
         tasks.close();
@@ -100,9 +114,10 @@ pub async fn serve(config: Config) -> Result<(), StartError> {
 fn flows(config: Config, tasks: TaskTracker) -> Result<Flows, StartError> {
     let clock: SharedClock = Arc::new(SystemClock);
     let random: SharedRandom = Arc::new(SystemRandom);
+    let http = HttpClient::new(DEFAULT_CALL_TIMEOUT)?;
     let mut providers = HashMap::new();
     for provider in config.providers {
-        let http = HttpClient::new(provider.connect_timeout, provider.call_timeout)?;
+        let http = http.with_call_timeout(provider.call_timeout);
         let name = Arc::clone(&provider.settings.name);
         providers.insert(name, Arc::new(Provider::new(provider.settings, http, Arc::clone(&clock))));
     }
@@ -122,11 +137,7 @@ fn flows(config: Config, tasks: TaskTracker) -> Result<Flows, StartError> {
         frontends: Frontends::new(config.sites),
         providers,
         sessions,
-        used_transactions: UsedTransactions::new(
-            MAXIMUM_USED_TRANSACTIONS,
-            TRANSACTION_LIFETIME,
-            Arc::clone(&clock),
-        ),
+        used_transactions: UsedTransactions::new(MAXIMUM_USED_TRANSACTIONS, Arc::clone(&clock)),
         key_ring,
         refresher: Arc::new(refresher),
         random,
@@ -192,13 +203,17 @@ impl Listener {
 /// Binds a unix socket in the place of one that a dead process left behind, never of one that is in use.
 async fn bind_unix(path: &Path) -> io::Result<UnixListener> {
     match UnixListener::bind(path) {
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-            if tokio::net::UnixStream::connect(path).await.is_ok() {
-                return Err(error);
-            }
-            std::fs::remove_file(path)?;
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_dead_socket(path).await => {
+            std::fs::remove_file(path).map_err(|_| error)?;
             UnixListener::bind(path)
         }
         bound => bound,
     }
+}
+
+/// Whether `path` is a socket that nobody listens on: neither a file, nor a socket whose owner is just busy.
+async fn is_dead_socket(path: &Path) -> bool {
+    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket());
+    let connected = UnixStream::connect(path).await;
+    is_socket && connected.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
 }

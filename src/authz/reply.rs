@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 
 use prost_types::{Struct, Value, value};
+use secrecy::ExposeSecret;
 
 use super::api::{
     envoy::{
@@ -14,7 +15,8 @@ use super::api::{
 };
 use crate::{
     flow::{Allow, Refused, Verdict},
-    policy::{Endpoint, Frontend, Kind, Link, PAGE_POLICY, Refusal, Site},
+    page::{Link, PAGE_POLICY, page},
+    policy::{Endpoint, Frontend, Kind, Refusal, Site},
 };
 
 /// gRPC status codes (google.rpc.Code).
@@ -67,7 +69,7 @@ fn allowed(allow: Allow) -> CheckResponse {
             headers.reserve(upstream.identity.len() + 2);
             headers_to_remove = upstream.remove.clone();
             if signed_in.with_token {
-                headers.push(set("authorization", upstream.authorization.clone()));
+                headers.push(set("authorization", upstream.authorization.expose_secret().to_owned()));
             } else {
                 headers_to_remove.push("authorization".to_owned());
             }
@@ -77,7 +79,7 @@ fn allowed(allow: Allow) -> CheckResponse {
     }
     match allow.cookie {
         Some(cookie) if cookie.is_empty() => headers_to_remove.push("cookie".to_owned()),
-        Some(cookie) => headers.push(set("cookie", cookie)),
+        Some(cookie) => headers.push(set_cookie(cookie)),
         None => {}
     }
     let mut response_headers_to_add: Vec<HeaderValueOption> = Vec::new();
@@ -113,7 +115,7 @@ fn refuse(refused: Refused, request_id: &str) -> CheckResponse {
             headers.push(("content-type", "text/html; charset=utf-8".to_owned()));
             headers.push(("content-security-policy", PAGE_POLICY.to_owned()));
             let again = login.as_deref().map(|url| Link { url, text: "Sign in" });
-            answer.html(request_id, again)
+            page(answer.message, request_id, again)
         }
         Kind::Fetch => {
             headers.push(("content-type", "application/json".to_owned()));
@@ -182,6 +184,20 @@ fn metadata(frontend: &Frontend, session: Option<&crate::session::Session>) -> S
 /// A header that takes the place of any other of its name.
 fn set(name: &str, value: String) -> HeaderValueOption {
     header(name, value, HeaderAppendAction::OverwriteIfExistsOrAdd)
+}
+
+/// The `Cookie` header, which may hold bytes that are no text.
+fn set_cookie(cookie: Vec<u8>) -> HeaderValueOption {
+    match String::from_utf8(cookie) {
+        Ok(text) => set("cookie", text),
+        Err(error) => {
+            let mut option = set("cookie", String::new());
+            if let Some(header) = &mut option.header {
+                header.raw_value = error.into_bytes();
+            }
+            option
+        }
+    }
 }
 
 /// A header that joins others of its name.

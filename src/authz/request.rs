@@ -12,10 +12,13 @@ pub(super) fn view(check: &CheckRequest) -> Option<Request<'_>> {
     match &http.header_map {
         Some(raw) => {
             for header in &raw.headers {
-                // Bytes that are no UTF-8 are in no header that we read.
-                let raw_value = std::str::from_utf8(&header.raw_value).unwrap_or_default();
-                let value = if raw_value.is_empty() { header.value.as_str() } else { raw_value };
-                request.read_header(&header.key, value);
+                let value =
+                    if header.raw_value.is_empty() { header.value.as_bytes() } else { &header.raw_value };
+                if header.key == "cookie" {
+                    request.read_cookies(value);
+                } else if let Ok(value) = std::str::from_utf8(value) {
+                    request.read_header(&header.key, value);
+                }
             }
         }
         None => {

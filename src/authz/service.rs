@@ -32,25 +32,27 @@ impl AuthorizationService {
 impl Authorization for AuthorizationService {
     async fn check(&self, request: Request<CheckRequest>) -> Result<Response<CheckResponse>, Status> {
         let check = request.into_inner();
-        let request = view(&check);
-        let request_id =
-            RequestId::of(request.as_ref().and_then(|request| request.request_id), &*self.flows.random);
+        // One request's panic is that request's 503, not the end of everyone's connection.
+        let response = AssertUnwindSafe(self.answer(&check)).catch_unwind().await.unwrap_or_else(|_panic| {
+            tracing::error!("a check panicked");
+            internal_fault("unknown")
+        });
+        Ok(Response::new(response))
+    }
+}
+
+impl AuthorizationService {
+    async fn answer(&self, check: &CheckRequest) -> CheckResponse {
+        let request = view(check);
+        let given_id = request.as_ref().and_then(|request| request.request_id);
+        let request_id = RequestId::of(given_id, &*self.flows.random);
         let Some(request) = request else {
             tracing::error!("a check without an HTTP request");
-            return Ok(Response::new(internal_fault(request_id.as_str())));
+            return internal_fault(request_id.as_str());
         };
-        // One request's panic is that request's 503, not the end of everyone's connection.
-        let response = match AssertUnwindSafe(self.flows.check(&request)).catch_unwind().await {
-            Ok(verdict) => {
-                log_refusal(&verdict, &request, &request_id);
-                reply(verdict, request_id.as_str())
-            }
-            Err(_panic) => {
-                tracing::error!(request_id = request_id.as_str(), "a check panicked");
-                internal_fault(request_id.as_str())
-            }
-        };
-        Ok(Response::new(response))
+        let verdict = self.flows.check(&request).await;
+        log_refusal(&verdict, &request, &request_id);
+        reply(verdict, request_id.as_str())
     }
 }
 
@@ -68,5 +70,69 @@ fn log_refusal(verdict: &Verdict, request: &crate::policy::Request<'_>, request_
             reason = answer.code,
             "refused"
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+    use crate::{
+        authz::api::envoy::service::auth::v3::{
+            AttributeContext,
+            attribute_context::{HttpRequest, Request as HttpAttributes},
+            check_response::HttpResponse,
+        },
+        clock::{Clock, Timestamp},
+        flow::test_support::{HOST, ORIGIN, flows, site},
+    };
+
+    struct BrokenClock;
+
+    impl Clock for BrokenClock {
+        fn now(&self) -> Timestamp {
+            panic!("the clock is broken")
+        }
+    }
+
+    fn check(cookie: &str) -> Request<CheckRequest> {
+        let http = HttpRequest {
+            method: "GET".to_owned(),
+            host: HOST.to_owned(),
+            path: "/api".to_owned(),
+            headers: HashMap::from([("cookie".to_owned(), cookie.to_owned())]),
+            ..HttpRequest::default()
+        };
+        let request = HttpAttributes { http: Some(http), ..HttpAttributes::default() };
+        Request::new(CheckRequest {
+            attributes: Some(AttributeContext { request: Some(request), ..Default::default() }),
+        })
+    }
+
+    async fn status(service: &AuthorizationService, request: Request<CheckRequest>) -> i32 {
+        let response = service.check(request).await.unwrap().into_inner();
+        assert_ne!(response.status.unwrap().code, 0);
+        match response.http_response {
+            Some(HttpResponse::DeniedResponse(denied)) => denied.status.unwrap().code,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_that_requests_503() {
+        let test = flows(site(ORIGIN), "http://127.0.0.1:9");
+        let (_session, cookie) = test.sign_in(&serde_json::json!({}));
+        let Ok(mut flows) = Arc::try_unwrap(test.flows) else { panic!("the flows are shared") };
+        flows.clock = Arc::new(BrokenClock);
+        let service = AuthorizationService::new(Arc::new(flows));
+        assert_eq!(status(&service, check(&cookie)).await, 503);
+        assert_eq!(status(&service, check("")).await, 401, "the next request is served");
+    }
+
+    #[tokio::test]
+    async fn a_check_of_nothing_is_503() {
+        let service = AuthorizationService::new(flows(site(ORIGIN), "http://127.0.0.1:9").flows);
+        assert_eq!(status(&service, Request::new(CheckRequest::default())).await, 503);
     }
 }

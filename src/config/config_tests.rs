@@ -136,6 +136,8 @@ fn each_mistake_is_named_with_its_path() {
         ),
         ("/frontends/0/cookie/same_site", json!("sometimes"), "frontends[0].cookie.same_site", "one of lax"),
         ("/frontends/0/login/start_page", json!("//evil"), "frontends[0].login.start_page", "one /"),
+        ("/frontends/0/login/start_page", json!("/auth/login?x"), "frontends[0].login.start_page", "circles"),
+        ("/sessions", json!({"drain": "1s"}), "sessions.drain", "call_timeout"),
         ("/frontends/0/login/idp_hints", json!(["a b"]), "frontends[0].login.idp_hints[0]", "alias"),
         ("/frontends/0/cors", json!({"origins": ["*"]}), "frontends[0].cors.origins[0]", "not an origin"),
         ("/frontends/0/cors", json!({"origins": ["null"]}), "frontends[0].cors.origins[0]", "not an origin"),
@@ -214,12 +216,39 @@ fn neighbours_must_not_take_each_others_place() {
     for (path, message) in [
         ("frontends[1].name", "another frontend"),
         ("frontends[1].origins[0]", "another frontend"),
-        ("frontends", "overwrite each other"),
+        ("frontends[2].cookie.name", "overwrite each other"),
         ("providers[1].name", "another provider"),
         ("providers[1]", "issuer and client_id"),
     ] {
         assert!(found.iter().any(|(at, why)| at == path && why.contains(message)), "{path} not in {found:?}");
     }
+}
+
+#[test]
+fn cookies_that_reach_the_same_hosts_must_have_names_of_their_own() {
+    let cookie = |name: &str, domain: Option<&str>| match domain {
+        Some(domain) => json!({"name": name, "domain": domain}),
+        None => json!({"name": name}),
+    };
+    for (first, second, clash) in [
+        (cookie("s", Some("example.com")), cookie("s", Some("example.com")), true),
+        (cookie("s", Some("example.com")), cookie("s", None), true),
+        (cookie("s", None), cookie("s", None), false),
+        (cookie("s", Some("example.com")), cookie("t", Some("example.com")), false),
+    ] {
+        let mut config = minimal();
+        config["frontends"] = json!([
+            {"name": "app", "provider": "users", "origins": ["https://app.example.com"], "cookie": first},
+            {"name": "admin", "provider": "users", "origins": ["https://admin.example.com"], "cookie": second},
+        ]);
+        assert_eq!(!errors(&config).is_empty(), clash, "{first} {second}");
+    }
+}
+
+#[test]
+fn one_host_has_one_scheme() {
+    let config = with("/frontends/0/origins", json!(["http://x.localhost", "https://x.localhost"]));
+    assert!(errors(&config).iter().any(|(path, _)| path == "frontends[0].origins[1]"));
 }
 
 #[test]

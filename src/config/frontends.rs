@@ -18,7 +18,7 @@ use super::{
     sessions,
 };
 use crate::{
-    policy::{Cors, Frontend, LoginSettings, Site},
+    policy::{Cors, Endpoint, Frontend, LoginSettings, Site},
     session::Lifetimes,
 };
 
@@ -105,7 +105,8 @@ pub(super) fn check(
     if sections.is_empty() {
         checker.error(at, "must have at least one frontend");
     }
-    let (mut names, mut origins, mut cookies) = (HashSet::new(), HashSet::new(), HashSet::new());
+    let (mut names, mut hosts) = (HashSet::new(), HashSet::new());
+    let mut cookies: Vec<SessionCookie> = Vec::new();
     let mut sites = Vec::new();
     for (index, section) in sections.into_iter().enumerate() {
         let at = at.index(index);
@@ -116,48 +117,78 @@ pub(super) fn check(
         if provider.is_some_and(|provider| !providers.contains(&provider)) {
             checker.error(&at.key("provider"), "is not the name of a provider");
         }
-        let urls = section.origin_urls(&at.key("origins"), checker);
-        let texts = section.origins.clone();
-        let Some(frontend) = section.check(&urls, lifetimes, &at, checker).map(Arc::new) else { continue };
-        for (index, (text, url)) in texts.into_iter().zip(&urls).enumerate() {
-            let at_origins = at.key("origins");
-            if !origins.insert(text.clone()) {
-                checker.error(
-                    &at_origins.index(index),
-                    "is the origin of another frontend, or stands here twice",
-                );
+        let origins = section.read_origins(&at.key("origins"), checker);
+        for (index, origin) in &origins {
+            // Requests tell their host and not their scheme, so http and https of one host are one place.
+            let host = origin.as_str().split_once("://").map(|(_, host)| host.to_owned());
+            if !hosts.insert(host) {
+                let message = "is the host of another frontend, or stands here twice";
+                checker.error(&at.key("origins").index(*index), message);
             }
-            // Cookies know no ports.
-            let host = url.host_str().unwrap_or_default().to_owned();
-            cookies.insert((host, frontend.cookie.name.clone(), frontend.name.clone()));
-            sites.push(Site { frontend: Arc::clone(&frontend), origin: text });
         }
-    }
-    let mut by_cookie = HashSet::new();
-    for (host, cookie, _frontend) in &cookies {
-        if !by_cookie.insert((host, cookie)) {
-            let message = format!(
-                "two frontends on {host} have the cookie {cookie}: they would overwrite each other's"
-            );
-            checker.error(at, message);
+        let urls: Vec<Url> = origins.into_iter().map(|(_, url)| url).collect();
+        let Some(frontend) = section.check(&urls, lifetimes, &at, checker).map(Arc::new) else { continue };
+        for url in &urls {
+            let cookie = SessionCookie::new(&frontend, url);
+            if cookies.iter().any(|other| other.clashes_with(&cookie)) {
+                let message = "reaches hosts where another frontend has a cookie of this name: they would overwrite \
+                               each other's";
+                checker.error(&at.key("cookie").key("name"), message);
+            }
+            cookies.push(cookie);
+            let origin = url.origin().ascii_serialization();
+            sites.push(Site { frontend: Arc::clone(&frontend), origin });
         }
     }
     sites
 }
 
+/// The session cookie of a frontend at one of its origins. Cookies know no ports.
+struct SessionCookie {
+    frontend: Arc<str>,
+    name: String,
+    host: String,
+    domain: Option<String>,
+}
+
+impl SessionCookie {
+    fn new(frontend: &Frontend, origin: &Url) -> Self {
+        Self {
+            frontend: Arc::clone(&frontend.name),
+            name: frontend.cookie.name.clone(),
+            host: origin.host_str().unwrap_or_default().to_owned(),
+            domain: frontend.cookie.domain.clone(),
+        }
+    }
+
+    /// Whether some host would get both cookies.
+    fn clashes_with(&self, other: &Self) -> bool {
+        let reaches = |cookie: &Self, host: &str| match &cookie.domain {
+            Some(domain) => {
+                host == domain || host.strip_suffix(domain).is_some_and(|rest| rest.ends_with('.'))
+            }
+            None => cookie.host == host,
+        };
+        self.frontend != other.frontend
+            && self.name == other.name
+            && (reaches(self, &other.host) || reaches(other, &self.host))
+    }
+}
+
 impl FrontendSection {
-    fn origin_urls(&self, at: &At<'_>, checker: &mut Checker<'_>) -> Vec<Url> {
+    /// The origins that can be read, with their places in the list.
+    fn read_origins(&self, at: &At<'_>, checker: &mut Checker<'_>) -> Vec<(usize, Url)> {
         if self.origins.is_empty() {
             checker.error(at, "must have at least one origin");
         }
-        let mut urls = Vec::with_capacity(self.origins.len());
+        let mut origins = Vec::with_capacity(self.origins.len());
         for (index, text) in self.origins.iter().enumerate() {
             match parse_origin(text) {
-                Ok(url) => urls.push(url),
+                Ok(url) => origins.push((index, url)),
                 Err(message) => checker.error(&at.index(index), message),
             }
         }
-        urls
+        origins
     }
 
     fn check(
@@ -207,6 +238,11 @@ impl LoginSection {
                 && path.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\');
             if !is_path {
                 checker.error(&at.key(key), "must be a path of the frontend that starts with one /");
+            }
+            let end = path.find(['?', '#']).unwrap_or(path.len());
+            if Endpoint::at(&path[..end]).is_some() {
+                checker
+                    .error(&at.key(key), "is one of our own endpoints: browsers would go round in circles");
             }
         }
         for (index, origin) in self.return_origins.iter().enumerate() {

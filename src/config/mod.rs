@@ -19,7 +19,7 @@ mod shape;
 
 pub use errors::{ConfigError, ConfigErrors};
 pub use listeners::{ListenAddress, Listeners};
-pub use providers::ProviderConfig;
+pub use providers::{DEFAULT_CALL_TIMEOUT, ProviderConfig};
 pub use sessions::SessionSettings;
 
 use std::{fs, path::Path};
@@ -120,6 +120,13 @@ impl File {
         let sessions = self.sessions.check(&root.key("sessions"), checker);
         let names: Vec<String> = self.providers.iter().filter_map(|provider| provider.name.clone()).collect();
         let providers = providers::check(self.providers, &root.key("providers"), checker);
+        if let Some(sessions) = &sessions
+            && providers.iter().any(|provider| provider.call_timeout > sessions.drain)
+        {
+            let message = "must not be shorter than any provider's call_timeout: a stop would lose the tokens of a \
+                           refresh under way";
+            checker.error(&root.key("sessions").key("drain"), message);
+        }
         let lifetimes = sessions.as_ref().map(|sessions| sessions.lifetimes);
         let sites = frontends::check(self.frontends, &names, lifetimes, &root.key("frontends"), checker);
         Some(Config {

@@ -18,8 +18,6 @@ use crate::oidc::{Algorithm, ClientAuthentication, ProviderSettings, SIGNATURE_A
 pub struct ProviderConfig {
     /// The provider.
     pub settings: ProviderSettings,
-    /// How long a connection may take.
-    pub connect_timeout: Duration,
     /// How long a whole call may take.
     pub call_timeout: Duration,
 }
@@ -51,9 +49,7 @@ pub(super) struct ProviderSection {
     discovery_lifetime: Span,
     #[deserr(default = Span::seconds(600))]
     keys_lifetime: Span,
-    #[deserr(default = Span::seconds(3))]
-    connect_timeout: Span,
-    #[deserr(default = Span(SHORTEST_CALL))]
+    #[deserr(default = Span(DEFAULT_CALL_TIMEOUT))]
     call_timeout: Span,
 }
 
@@ -69,8 +65,9 @@ enum Method {
     Public,
 }
 
-/// With refresh token rotation, giving up on a call loses the tokens that it brings: so none is given up early.
-const SHORTEST_CALL: Duration = Duration::from_secs(15);
+/// How long a call to a provider may take, and the least that may be configured: with refresh token rotation, giving
+/// up on a call loses the tokens that it brings.
+pub const DEFAULT_CALL_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// RFC 7519 section 4.1.4 speaks of "no more than a few minutes"; synchronised clocks need far less.
 const LARGEST_SKEW: Duration = Duration::from_secs(60);
@@ -129,7 +126,7 @@ impl ProviderSection {
         if self.clock_skew.0 > LARGEST_SKEW {
             checker.error(&at.key("clock_skew"), "must not be longer than 60s");
         }
-        if self.call_timeout.0 < SHORTEST_CALL {
+        if self.call_timeout.0 < DEFAULT_CALL_TIMEOUT {
             let message = "must be at least 15s: with refresh token rotation, a call given up too early signs the user out";
             checker.error(&at.key("call_timeout"), message);
         }
@@ -148,7 +145,6 @@ impl ProviderSection {
                 metadata_lifetime: self.discovery_lifetime.0,
                 keys_lifetime: self.keys_lifetime.0,
             },
-            connect_timeout: self.connect_timeout.0,
             call_timeout: self.call_timeout.0,
         })
     }

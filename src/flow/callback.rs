@@ -50,6 +50,9 @@ pub enum CallbackError {
     /// The ID token cannot be believed.
     #[error(transparent)]
     IdToken(IdTokenError),
+    /// More logins end than can be kept apart.
+    #[error("too many login transactions were used lately")]
+    TooManyLogins,
     /// There is no room for another session.
     #[error("the session store is full")]
     StoreFull,
@@ -109,6 +112,9 @@ impl CallbackError {
             }
             Self::IdToken(_) => {
                 (400, "invalid_id_token", "The sign-in service gave an answer that cannot be trusted.")
+            }
+            Self::TooManyLogins => {
+                (503, "too_many_logins", "Too many people are signing in. Please try again in a moment.")
             }
             Self::StoreFull => {
                 (503, "too_many_sessions", "Too many people are signed in. Please try again later.")
@@ -205,16 +211,17 @@ impl Flows {
         if !is_issuer.map_err(|error| CallbackError::ProviderAway(error.to_string()))? {
             return Err(CallbackError::WrongIssuer);
         }
-        match self.used_transactions.mark(transaction.hash()) {
-            Use::First => {}
-            Use::Again => return Err(CallbackError::AlreadyUsed),
-            Use::Full => return Err(CallbackError::StoreFull),
-        }
         if let Some(&error) = answer.get("error") {
             let description = answer.get("error_description").copied().unwrap_or_default();
             return self.provider_said_no(site, request, transaction, error, description).await;
         }
         let code = answer.get("code").ok_or(CallbackError::NoCode)?;
+        // Only what is about to cost the provider a request is remembered: anyone can make answers without a code.
+        match self.used_transactions.mark(transaction.hash(), transaction.expires_at()) {
+            Use::First => {}
+            Use::Again => return Err(CallbackError::AlreadyUsed),
+            Use::Full => return Err(CallbackError::TooManyLogins),
+        }
         let session = self.redeem(site, provider, code, transaction).await?;
         self.start_session(site, request, session, &transaction.return_to)
     }
@@ -248,6 +255,8 @@ impl Flows {
         transaction: &Transaction,
     ) -> Result<Session, CallbackError> {
         let frontend = &site.frontend;
+        // The lives of the tokens count from here at the latest; the call may take long.
+        let asked_at = self.clock.now();
         let set =
             provider.redeem_code(code, &site.url(Endpoint::Callback), &transaction.pkce_verifier).await?;
         let claims = provider
@@ -263,8 +272,7 @@ impl Flows {
         let text = |name: &str| claims.get(name).and_then(serde_json::Value::as_str).map(str::to_owned);
         let subject = text("sub").ok_or(CallbackError::IdToken(IdTokenError::Claim("sub")))?;
         let provider_session = text("sid");
-        let now = self.clock.now();
-        let tokens = super::token_building::at_login(frontend, set, claims, now)
+        let tokens = super::token_building::at_login(frontend, set, claims, asked_at)
             .ok_or(CallbackError::IdToken(IdTokenError::Missing))?;
         let handle = self.random.bytes::<12>().map_err(|_| CallbackError::Internal("no randomness"))?;
         let new = NewSession {
@@ -275,7 +283,7 @@ impl Flows {
             tokens,
             lifetimes: frontend.lifetimes,
         };
-        Ok(Session::new(new, now))
+        Ok(Session::new(new, self.clock.now()))
     }
 
     fn start_session(
@@ -286,6 +294,11 @@ impl Flows {
         return_to: &str,
     ) -> Result<CallbackOutcome, CallbackError> {
         let id = SessionId::random(&*self.random).map_err(|_| CallbackError::Internal("no randomness"))?;
+        let session = Arc::new(session);
+        self.sessions.insert(&id, Arc::clone(&session)).map_err(|_| {
+            tracing::error!("a login was turned away: sessions.maximum is reached");
+            CallbackError::StoreFull
+        })?;
         // The session that the browser had is over: nothing of before the login is carried on.
         if let Some((key, _)) = self.session(site, request) {
             self.sessions.remove(&key);
@@ -296,13 +309,8 @@ impl Flows {
             subject = session.subject,
             "signed in"
         );
-        self.sessions.insert(&id, Arc::new(session)).map_err(|_| {
-            tracing::error!("a login was turned away: sessions.maximum is reached");
-            CallbackError::StoreFull
-        })?;
-        Ok(CallbackOutcome::SignedIn(LoginStep {
-            location: return_to.to_owned(),
-            cookies: vec![CookieChange::SetSession(id.cookie_value())],
-        }))
+        let mut cookies = self.crowded_out(site, request);
+        cookies.push(CookieChange::SetSession(id.cookie_value()));
+        Ok(CallbackOutcome::SignedIn(LoginStep { location: return_to.to_owned(), cookies }))
     }
 }

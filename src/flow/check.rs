@@ -38,7 +38,7 @@ pub struct Allow {
     /// Who made it, if that was looked up and there is a session.
     pub signed_in: Option<SignedIn>,
     /// The `Cookie` header without our own cookies; `None` if it stays as it is, empty if nothing is left of it.
-    pub cookie: Option<String>,
+    pub cookie: Option<Vec<u8>>,
     /// What the answer grants to another origin.
     pub cors: Option<CorsGrant>,
 }
@@ -95,7 +95,7 @@ impl Flows {
             Ok(signed_in) => Verdict::Allow(Allow {
                 site: Arc::clone(site),
                 signed_in,
-                cookie: request.cookies.without(|name| site.frontend.owns_cookie(name)),
+                cookie: request.cookies.without(|name| self.frontends.owns_cookie(name)),
                 cors: site.frontend.cors.grant(request),
             }),
             Err(Refusal::NotSignedIn) if Kind::of(request, rule.navigation) == Kind::Navigation => {
@@ -107,8 +107,18 @@ impl Flows {
     }
 
     fn preflight(&self, site: &Arc<Site>, request: &Request<'_>) -> Verdict {
-        match site.frontend.cors.preflight(request) {
+        let cors = &site.frontend.cors;
+        match cors.preflight(request) {
             Some(preflight) => Verdict::Preflight(Arc::clone(site), preflight),
+            // Where the gateway answers preflights but asks us first, as Istio does.
+            None if !cors.answered_here && request.origin.is_some_and(|origin| cors.allows(origin)) => {
+                Verdict::Allow(Allow {
+                    site: Arc::clone(site),
+                    signed_in: None,
+                    cookie: request.cookies.without(|name| self.frontends.owns_cookie(name)),
+                    cors: None,
+                })
+            }
             None => refuse(site, request, Navigation::Never, Refusal::ForeignOrigin),
         }
     }
@@ -209,10 +219,12 @@ fn check_origin(site: &Site, rule: &Rule, request: &Request<'_>) -> Result<(), O
 }
 
 fn refuse(site: &Arc<Site>, request: &Request<'_>, navigation: Navigation, refusal: Refusal) -> Verdict {
+    // A submitted form is answered with a page, although it is not sent to the login.
+    let kind = if navigation == Navigation::Never { Kind::Fetch } else { Kind::of_target(request) };
     Verdict::Refuse(Refused {
         site: Some(Arc::clone(site)),
         refusal,
-        kind: Kind::of(request, navigation),
+        kind,
         cors: site.frontend.cors.grant(request),
     })
 }

@@ -2,6 +2,7 @@ use super::{CookieChange, Flows, transaction::Transaction};
 use crate::{
     oidc::{AuthorizationRequest, ProviderError},
     policy::{Endpoint, Request, ReturnTarget, Site},
+    session::Session,
 };
 
 /// What a browser asks of a login.
@@ -48,9 +49,8 @@ impl Flows {
     ) -> Result<LoginStep, LoginError> {
         let return_to = login.return_to.and_then(|target| ReturnTarget::parse(target, site));
         let return_to = return_to.unwrap_or_else(|| ReturnTarget::start_page(site));
-        let is_usable =
-            self.session(site, request).is_some_and(|(_, session)| !session.is_account_disabled());
-        if !login.force && is_usable {
+        let is_signed_in = self.session(site, request).is_some_and(|(_, session)| self.can_go_on(&session));
+        if !login.force && is_signed_in {
             return Ok(LoginStep { location: return_to.as_str().to_owned(), cookies: Vec::new() });
         }
         let hints = &site.frontend.login.idp_hints;
@@ -61,6 +61,14 @@ impl Flows {
             NewTransaction { return_to: return_to.as_str(), idp_hint, force: login.force, restarts: 0 },
         )
         .await
+    }
+
+    /// Whether the next check of this session can be expected to let it through, so that sending the browser back
+    /// does not end in a circle.
+    fn can_go_on(&self, session: &Session) -> bool {
+        let tokens = session.tokens();
+        let is_usable = self.refresher.settings.is_usable(&tokens, self.clock.now());
+        !session.is_account_disabled() && (is_usable || tokens.refresh_token.is_some())
     }
 
     /// Makes a transaction and sends the browser to the provider with it.

@@ -27,10 +27,8 @@ pub struct LogoutStep {
 pub enum AtProvider {
     /// The way that the browser goes next ends it.
     Ending,
-    /// It was ended on the way that brought the browser here.
-    Ended,
-    /// The provider has no way to end it, or this logout did not begin here.
-    Unknown,
+    /// The provider has no way to end it.
+    Staying,
     /// The provider cannot be asked, so it goes on.
     Away,
 }
@@ -52,7 +50,7 @@ impl Flows {
                 LogoutStep { location, at_provider: AtProvider::Ending, cookies }
             }
             Ok(None) => {
-                LogoutStep { location: after_logout(site), at_provider: AtProvider::Unknown, cookies }
+                LogoutStep { location: after_logout(site), at_provider: AtProvider::Staying, cookies }
             }
             Err(error) => {
                 tracing::warn!(frontend = &*site.frontend.name, %error, "signed out here but not at the provider");
@@ -61,21 +59,21 @@ impl Flows {
         }
     }
 
-    /// Where a browser goes that comes back from the provider's logout: to the logged-out page in any case, since
-    /// the session here went before.
-    pub fn return_from_logout(&self, site: &Site, request: &Request<'_>, state: Option<&str>) -> LogoutStep {
+    /// Where a browser goes that comes back from the provider's logout, and the cookie that goes with it: to the
+    /// logged-out page in any case, since the session here went before.
+    pub fn return_from_logout(
+        &self,
+        site: &Site,
+        request: &Request<'_>,
+        state: Option<&str>,
+    ) -> (String, CookieChange) {
         let name = site.frontend.logout_cookie_name();
         let expected = request.cookies.unambiguous(&name);
-        let is_ours =
-            expected.zip(state).is_some_and(|(expected, state)| equal_in_constant_time(expected, state));
-        if !is_ours {
-            tracing::debug!(
-                frontend = &*site.frontend.name,
-                "a return from a logout that did not begin here"
-            );
+        if !expected.zip(state).is_some_and(|(expected, state)| equal_in_constant_time(expected, state)) {
+            let frontend = &*site.frontend.name;
+            tracing::debug!(frontend, "a return from a logout that did not begin in this browser");
         }
-        let at_provider = if is_ours { AtProvider::Ended } else { AtProvider::Unknown };
-        LogoutStep { location: after_logout(site), at_provider, cookies: vec![CookieChange::Clear(name)] }
+        (after_logout(site), CookieChange::Clear(name))
     }
 
     /// The way to the provider's logout, and the state that comes back from it; none if the provider has no logout.

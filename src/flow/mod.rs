@@ -13,7 +13,7 @@ mod token_building;
 mod transaction;
 
 #[cfg(test)]
-mod test_support;
+pub(crate) mod test_support;
 
 pub use callback::{CallbackError, CallbackFailure, CallbackOutcome};
 pub use check::{Allow, Refused, SignedIn, Verdict};
@@ -21,7 +21,6 @@ pub use login::{LoginError, LoginRequest, LoginStep};
 pub use logout::{AtProvider, LogoutStep};
 pub use me::{CurrentUser, CurrentUserError};
 pub use refresh::{RefreshSettings, Refresher};
-pub use transaction::TRANSACTION_LIFETIME;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 

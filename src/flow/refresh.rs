@@ -2,6 +2,7 @@ use std::{sync::Arc, time::Duration};
 
 use dashmap::{DashMap, mapref::entry::Entry};
 use secrecy::ExposeSecret;
+use serde_json::{Map, Value};
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
@@ -20,7 +21,8 @@ use crate::{
 /// When tokens are renewed.
 #[derive(Clone, Copy, Debug)]
 pub struct RefreshSettings {
-    /// A token with less life than this is renewed in the background, at the latest when a third of its life is left.
+    /// A token with less life than this is renewed in the background; never earlier than when a third of its life is
+    /// left.
     pub ahead: Duration,
     /// A token with less life than this is not sent upstream any more.
     pub least_life: Duration,
@@ -31,8 +33,8 @@ pub struct RefreshSettings {
 impl RefreshSettings {
     /// Whether the access token can still be sent upstream.
     pub(super) fn is_usable(&self, tokens: &Tokens, now: crate::clock::Timestamp) -> bool {
-        // A token that never lived longer than the least life would otherwise never be usable.
-        let least_life = self.least_life.min(tokens.access_lifetime / 3);
+        // Tokens that are short-lived from the start must be usable too, and leave time to be renewed before.
+        let least_life = self.least_life.min(tokens.access_lifetime / 6);
         tokens.access_expires_at.since(now) > least_life
     }
 
@@ -126,41 +128,49 @@ impl Refresher {
 
     async fn run(&self, subject: &Subject, seen: &Tokens) -> Outcome {
         let Some(refresh_token) = &seen.refresh_token else { return Outcome::Failed };
-        let result = match subject.provider.refresh(refresh_token).await {
-            Ok(set) => self.verify(subject, seen, set).await,
-            Err(error) => Err(error),
+        // The lives of the tokens count from here at the latest; the call may take long.
+        let asked_at = self.clock.now();
+        let set = match subject.provider.refresh(refresh_token).await {
+            Ok(set) => set,
+            Err(error) => return self.failed(subject, &error),
         };
-        match result {
-            Ok(tokens) => self.store(subject, tokens),
-            Err(error) => self.failed(subject, &error),
+        match self.verify(subject, seen, &set).await {
+            Ok(claims) => self
+                .store(subject, token_building::at_refresh(&subject.frontend, set, claims, seen, asked_at)),
+            Err(error) => {
+                self.store(subject, token_building::with_refresh_token_only(set, seen, asked_at));
+                self.failed(subject, &TokenError::Unreadable(error.to_string()))
+            }
         }
     }
 
-    /// Verifies the new ID token, if there is one, and makes the session's tokens.
-    async fn verify(&self, subject: &Subject, seen: &Tokens, set: TokenSet) -> Result<Tokens, TokenError> {
-        let verified = match &set.id_token {
-            None => None,
-            Some(id_token) => {
-                let access_token = set.access_token.expose_secret();
-                match subject.provider.verify_refreshed(id_token, &seen.id_claims, access_token).await {
-                    Ok(claims) => Some(claims),
-                    // Without keys there is nothing against the token either. The rest of the answer came from the
-                    // token endpoint itself and must not be lost; the last ID token stays.
-                    Err(IdTokenError::Signature(SignatureError::NoKeys(_))) => None,
-                    Err(error) => return Err(TokenError::Unreadable(error.to_string())),
-                }
-            }
-        };
-        Ok(token_building::at_refresh(&subject.frontend, set, verified, seen, self.clock.now()))
+    /// Verifies the new ID token, if there is one.
+    async fn verify(
+        &self,
+        subject: &Subject,
+        seen: &Tokens,
+        set: &TokenSet,
+    ) -> Result<Option<Map<String, Value>>, IdTokenError> {
+        let Some(id_token) = &set.id_token else { return Ok(None) };
+        let access_token = set.access_token.expose_secret();
+        match subject.provider.verify_refreshed(id_token, &seen.id_claims, access_token).await {
+            Ok(claims) => Ok(Some(claims)),
+            // Without the key there is nothing against the token either. The rest of the answer came from the token
+            // endpoint itself (OpenID Connect Core section 3.1.3.7, number 6); the last ID token stays.
+            Err(IdTokenError::Signature(SignatureError::NoKeys(_) | SignatureError::UnknownKey)) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     fn store(&self, subject: &Subject, tokens: Tokens) -> Outcome {
+        let refresh_token = tokens.refresh_token.clone();
+        subject.session.replace_tokens(tokens);
+        // Looked at afterwards, so that a logout that comes in between is seen.
         if self.sessions.holds(&subject.key, &subject.session) {
-            subject.session.replace_tokens(tokens);
             return Outcome::Refreshed;
         }
         // Signed out meanwhile: the session does not come back, and its new refresh token is of no use to anyone.
-        if let Some(refresh_token) = tokens.refresh_token {
+        if let Some(refresh_token) = refresh_token {
             let provider = Arc::clone(&subject.provider);
             self.tasks.spawn(async move { provider.revoke(&refresh_token).await });
         }

@@ -48,7 +48,9 @@ pub(super) fn pause(
     let doubled = Duration::from_secs(1 << failures.min(6));
     match consequence {
         Consequence::AccountDisabled => doubled.min(LONGEST_DISABLED_PAUSE),
-        Consequence::Ended | Consequence::Kept => {
+        // An ended session asks no more.
+        Consequence::Ended => Duration::ZERO,
+        Consequence::Kept => {
             let pause = doubled
                 .min(LONGEST_OUTAGE_PAUSE)
                 .max(asked_for.unwrap_or_default().min(LONGEST_OUTAGE_PAUSE));

@@ -25,18 +25,18 @@ use crate::{
     session::{Lifetimes, MemoryStore, NewSession, Session, SessionId, UsedTransactions},
 };
 
-pub(super) const ORIGIN: &str = "https://app.example.com";
-pub(super) const HOST: &str = "app.example.com";
-pub(super) const TOKEN_LIFETIME: u64 = 60;
+pub(crate) const ORIGIN: &str = "https://app.example.com";
+pub(crate) const HOST: &str = "app.example.com";
+pub(crate) const TOKEN_LIFETIME: u64 = 60;
 
 /// The frontend `app` at `origin`.
-pub(super) fn site(origin: &str) -> Site {
+pub(crate) fn site(origin: &str) -> Site {
     policy::test_support::site(origin, &[])
 }
 
 /// A provider on a port of its own.
-pub(super) struct FakeProvider {
-    pub(super) issuer: String,
+pub(crate) struct FakeProvider {
+    pub(crate) issuer: String,
     shared: Arc<Shared>,
 }
 
@@ -49,7 +49,7 @@ struct Shared {
 
 impl FakeProvider {
     /// A provider that answers at once with new tokens.
-    pub(super) async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let shared = Arc::new(Shared {
             calls: AtomicUsize::new(0),
             answer: Mutex::new((200, Value::Null)),
@@ -72,22 +72,22 @@ impl FakeProvider {
     }
 
     /// How often the token endpoint was called.
-    pub(super) fn calls(&self) -> usize {
+    pub(crate) fn calls(&self) -> usize {
         self.shared.calls.load(Ordering::SeqCst)
     }
 
     /// What the token endpoint answers from now on; null stands for new tokens.
-    pub(super) fn answer(&self, status: u16, body: Value) {
+    pub(crate) fn answer(&self, status: u16, body: Value) {
         *self.shared.answer.lock() = (status, body);
     }
 
     /// Holds every call to the token endpoint until [`FakeProvider::open`].
-    pub(super) fn close(&self) {
+    pub(crate) fn close(&self) {
         self.shared.gate.forget_permits(Semaphore::MAX_PERMITS);
     }
 
     /// Lets calls through again.
-    pub(super) fn open(&self) {
+    pub(crate) fn open(&self) {
         self.shared.gate.add_permits(1000);
     }
 }
@@ -105,13 +105,13 @@ async fn token(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
 }
 
 /// Flows over one provider, with a clock that stands still.
-pub(super) struct TestFlows {
-    pub(super) flows: Arc<Flows>,
-    pub(super) clock: Arc<ManualClock>,
+pub(crate) struct TestFlows {
+    pub(crate) flows: Arc<Flows>,
+    pub(crate) clock: Arc<ManualClock>,
 }
 
 /// Flows for the frontend `site` whose provider is `issuer`.
-pub(super) fn flows(site: Site, issuer: &str) -> TestFlows {
+pub(crate) fn flows(site: Site, issuer: &str) -> TestFlows {
     let manual = ManualClock::starting_at(1_700_000_000);
     let clock: SharedClock = manual.clone();
     let random: SharedRandom = Arc::new(SystemRandom);
@@ -127,7 +127,7 @@ pub(super) fn flows(site: Site, issuer: &str) -> TestFlows {
         metadata_lifetime: Duration::from_secs(600),
         keys_lifetime: Duration::from_secs(600),
     };
-    let http = HttpClient::new(Duration::from_secs(3), Duration::from_secs(15)).unwrap();
+    let http = HttpClient::new(Duration::from_secs(15)).unwrap();
     let provider = Arc::new(Provider::new(settings, http, Arc::clone(&clock)));
     let sessions = Arc::new(MemoryStore::new(100, Arc::clone(&clock)));
     let refresh = RefreshSettings {
@@ -142,7 +142,7 @@ pub(super) fn flows(site: Site, issuer: &str) -> TestFlows {
         providers: HashMap::from([(Arc::clone(&site.frontend.provider), provider)]),
         frontends: Frontends::new(vec![site]),
         sessions,
-        used_transactions: UsedTransactions::new(10, super::TRANSACTION_LIFETIME, Arc::clone(&clock)),
+        used_transactions: UsedTransactions::new(10, Arc::clone(&clock)),
         key_ring: KeyRing::new(vec!["0123456789abcdef0123456789abcdef".into()]).unwrap(),
         refresher: Arc::new(refresher),
         random,
@@ -153,7 +153,7 @@ pub(super) fn flows(site: Site, issuer: &str) -> TestFlows {
 
 impl TestFlows {
     /// A session of the frontend `app` that has just begun, and its `Cookie` line.
-    pub(super) fn sign_in(&self, access_claims: &Value) -> (Arc<Session>, String) {
+    pub(crate) fn sign_in(&self, access_claims: &Value) -> (Arc<Session>, String) {
         let site = self.flows.frontends.find(HOST).unwrap();
         let payload = crate::crypto::base64url(access_claims.to_string().as_bytes());
         let set = TokenSet {

@@ -43,6 +43,16 @@ pub(super) fn at_refresh(
     build(frontend, set, now, Rest { id_token, id_claims, refresh_token, refresh_expires_at })
 }
 
+/// The tokens of a refresh whose ID token was wrong: none of it is believed but the refresh token, without which the
+/// next try would be the provider's proof of a stolen one (RFC 9700 section 4.14.2).
+pub(super) fn with_refresh_token_only(set: TokenSet, previous: &Tokens, now: Timestamp) -> Tokens {
+    let refresh_expires_at = refresh_end(&set, now);
+    match set.refresh_token {
+        Some(token) => Tokens { refresh_token: Some(token), refresh_expires_at, ..previous.clone() },
+        None => previous.clone(),
+    }
+}
+
 struct Rest {
     id_token: SecretString,
     id_claims: Map<String, Value>,
@@ -51,14 +61,15 @@ struct Rest {
 }
 
 fn build(frontend: &Frontend, set: TokenSet, now: Timestamp, rest: Rest) -> Tokens {
-    let access_claims = unverified_claims(set.access_token.expose_secret());
+    let mut access_claims = unverified_claims(set.access_token.expose_secret());
     let own_end = access_claims.get("exp").and_then(Value::as_u64).map(Timestamp::from_unix);
     let access_lifetime =
         set.expires_in.or_else(|| own_end.map(|end| end.since(now))).unwrap_or(LIFETIME_WITHOUT_WORD);
     let upstream =
         frontend.identity_headers.render(set.access_token.expose_secret(), &rest.id_claims, &access_claims);
+    // All that requests ask for; the rest of a token need not be kept a second time for every session.
+    access_claims.retain(|name, _| matches!(name.as_str(), "realm_access" | "resource_access"));
     Tokens {
-        access_token: set.access_token,
         access_expires_at: now + access_lifetime,
         access_lifetime,
         refresh_token: rest.refresh_token,
@@ -127,7 +138,7 @@ mod tests {
         let (_, tokens) = login();
         assert_eq!(tokens.access_expires_at, NOW + Duration::from_secs(59));
         assert_eq!(tokens.refresh_expires_at, Some(NOW + Duration::from_secs(1800)));
-        assert_eq!(tokens.upstream.authorization, "Bearer access");
+        assert_eq!(tokens.upstream.authorization.expose_secret(), "Bearer access");
     }
 
     #[test]

@@ -10,36 +10,56 @@ use crate::{
 };
 
 /// How long a login may take: Keycloak's own login time-out.
-pub const TRANSACTION_LIFETIME: Duration = Duration::from_secs(30 * 60);
+const TRANSACTION_LIFETIME: Duration = Duration::from_secs(30 * 60);
 
 /// How many logins one browser may have under way: more cookies would overflow the request's headers.
 const MAXIMUM_TRANSACTIONS: usize = 5;
+
+/// How many cookies one answer takes away: it must not overflow in turn.
+const MAXIMUM_CLEARED: usize = 40;
+
+/// The length of what tells the cookies of one frontend's transactions apart, in hexadecimal digits.
+const TAG_LENGTH: usize = 16;
 
 /// The largest transaction cookie, name and value, in bytes.
 const MAXIMUM_COOKIE: usize = 1024;
 
 /// A login under way. It lives sealed in a cookie of the browser that began it, so that a flood of logins costs no
-/// memory here and any replica can finish it.
+/// memory here and any replica can finish it. Its fields have short names there: a browser that restores a hundred
+/// tabs begins a hundred logins at once.
 #[derive(Clone, Serialize, Deserialize)]
 pub(super) struct Transaction {
+    #[serde(rename = "s")]
     pub(super) state: String,
+    #[serde(rename = "n")]
     pub(super) nonce: String,
+    #[serde(rename = "v")]
     pub(super) pkce_verifier: String,
+    #[serde(rename = "r")]
     pub(super) return_to: String,
+    #[serde(rename = "c")]
     pub(super) created_at: u64,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "i", default, skip_serializing_if = "Option::is_none")]
     pub(super) idp_hint: Option<String>,
     /// Whether the user was asked to sign in anew.
-    #[serde(default)]
+    #[serde(rename = "f", default, skip_serializing_if = "is_default")]
     pub(super) force: bool,
     /// How often Keycloak let it expire and it was begun again.
-    #[serde(default)]
+    #[serde(rename = "t", default, skip_serializing_if = "is_default")]
     pub(super) restarts: u8,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 impl Transaction {
     fn created_at(&self) -> Timestamp {
         Timestamp::from_unix(self.created_at)
+    }
+
+    pub(super) fn expires_at(&self) -> Timestamp {
+        self.created_at() + TRANSACTION_LIFETIME
     }
 
     pub(super) fn hash(&self) -> [u8; 32] {
@@ -51,7 +71,7 @@ impl Transaction {
 /// gives nothing of the state away.
 fn cookie_name(site: &Site, state: &str) -> String {
     let hash = sha256(state.as_bytes());
-    let tag: String = hash[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+    let tag: String = hash[..TAG_LENGTH / 2].iter().map(|byte| format!("{byte:02x}")).collect();
     format!("{}{tag}", site.frontend.transaction_cookie_prefix())
 }
 
@@ -89,11 +109,13 @@ impl Flows {
     }
 
     /// Leftovers that no longer open, and the oldest of those that do, so that there is room for one more.
-    fn crowded_out(&self, site: &Site, request: &Request<'_>) -> Vec<CookieChange> {
+    pub(super) fn crowded_out(&self, site: &Site, request: &Request<'_>) -> Vec<CookieChange> {
         let prefix = site.frontend.transaction_cookie_prefix();
         let mut open: Vec<(Timestamp, &str)> = Vec::new();
         let mut changes: Vec<CookieChange> = Vec::new();
-        for cookie in request.cookies.ours(|name| name.starts_with(&prefix)) {
+        // The tag has a fixed length, so that the cookies of a frontend `a` are not taken for those of `a-b`.
+        let is_own = |name: &str| name.strip_prefix(&prefix).is_some_and(|tag| tag.len() == TAG_LENGTH);
+        for cookie in request.cookies.named(is_own) {
             match self.open(site, cookie.value) {
                 Some(transaction) => open.push((transaction.created_at(), cookie.name)),
                 None => changes.push(CookieChange::Clear(cookie.name.to_owned())),
@@ -102,6 +124,7 @@ impl Flows {
         open.sort();
         let surplus = (open.len() + 1).saturating_sub(MAXIMUM_TRANSACTIONS);
         changes.extend(open.iter().take(surplus).map(|(_, name)| CookieChange::Clear((*name).to_owned())));
+        changes.truncate(MAXIMUM_CLEARED);
         changes
     }
 
@@ -113,6 +136,6 @@ impl Flows {
     fn open(&self, site: &Site, value: &str) -> Option<Transaction> {
         let plaintext = self.key_ring.open(Purpose::LoginTransaction, &site.frontend.name, value).ok()?;
         let transaction: Transaction = serde_json::from_slice(&plaintext).ok()?;
-        (self.clock.now() < transaction.created_at() + TRANSACTION_LIFETIME).then_some(transaction)
+        (self.clock.now() < transaction.expires_at()).then_some(transaction)
     }
 }

@@ -16,7 +16,7 @@ const FAILURE_LIFETIME: Duration = Duration::from_secs(2);
 /// long as the provider is away.
 pub(super) struct Cached<T> {
     current: ArcSwapOption<Fetched<T>>,
-    last_attempt: Mutex<Option<Attempt>>,
+    attempts: Mutex<Attempts>,
     lifetime: Duration,
     clock: SharedClock,
 }
@@ -26,14 +26,24 @@ struct Fetched<T> {
     at: Timestamp,
 }
 
-struct Attempt {
-    at: Timestamp,
-    failure: Option<ProviderError>,
+#[derive(Default)]
+struct Attempts {
+    /// The latest failure, unless a success came after it.
+    failure: Option<(Timestamp, ProviderError)>,
+    /// When a fetch was last forced.
+    forced_at: Option<Timestamp>,
+}
+
+impl Attempts {
+    fn recent_failure(&self, now: Timestamp) -> Option<ProviderError> {
+        let (at, failure) = self.failure.as_ref()?;
+        (now < *at + FAILURE_LIFETIME).then(|| failure.clone())
+    }
 }
 
 impl<T: Send + Sync + 'static> Cached<T> {
     pub(super) fn new(lifetime: Duration, clock: SharedClock) -> Arc<Self> {
-        Arc::new(Self { current: ArcSwapOption::empty(), last_attempt: Mutex::new(None), lifetime, clock })
+        Arc::new(Self { current: ArcSwapOption::empty(), attempts: Mutex::default(), lifetime, clock })
     }
 
     /// The present copy, or the first one.
@@ -48,39 +58,47 @@ impl<T: Send + Sync + 'static> Cached<T> {
             }
             return Ok(Arc::clone(&fetched.value));
         }
-        let mut last_attempt = self.last_attempt.lock().await;
+        let mut attempts = self.attempts.lock().await;
         if let Some(fetched) = self.current.load_full() {
             return Ok(Arc::clone(&fetched.value));
         }
-        if let Some(Attempt { at, failure: Some(failure) }) = &*last_attempt
-            && self.clock.now() < *at + FAILURE_LIFETIME
-        {
-            return Err(failure.clone());
+        match attempts.recent_failure(self.clock.now()) {
+            Some(failure) => Err(failure),
+            None => self.attempt(&mut attempts, fetch()).await,
         }
-        self.attempt(&mut last_attempt, fetch()).await
     }
 
-    /// Fetches anew, unless that was tried less than `least_interval` ago: then the present copy is all there is.
+    /// Fetches anew because the copy at hand seems to be out of date. When that was done less than `least_interval`
+    /// ago, the present copy is all there is.
+    ///
+    /// # Errors
+    /// When the provider cannot be asked, so that nobody takes an old copy for the latest.
     pub(super) async fn renew<Fetching>(
         &self,
         least_interval: Duration,
         fetch: impl FnOnce() -> Fetching,
-    ) -> Option<Arc<T>>
+    ) -> Result<Arc<T>, ProviderError>
     where
         Fetching: Future<Output = Result<T, ProviderError>>,
     {
         let seen = self.current.load_full();
-        let mut last_attempt = self.last_attempt.lock().await;
-        let current = self.current.load_full();
-        let was_renewed = match (&seen, &current) {
-            (Some(seen), Some(current)) => !Arc::ptr_eq(seen, current),
-            _ => current.is_some(),
-        };
-        let too_soon = last_attempt.as_ref().is_some_and(|last| self.clock.now() < last.at + least_interval);
-        if was_renewed || too_soon {
-            return current.map(|fetched| Arc::clone(&fetched.value));
+        let mut attempts = self.attempts.lock().await;
+        let now = self.clock.now();
+        if let Some(failure) = attempts.recent_failure(now) {
+            return Err(failure);
         }
-        self.attempt(&mut last_attempt, fetch()).await.ok()
+        if let Some(current) = self.current.load_full() {
+            let was_renewed = seen.is_none_or(|seen| !Arc::ptr_eq(&seen, &current));
+            let too_soon = attempts.forced_at.is_some_and(|at| now < at + least_interval);
+            if was_renewed || too_soon {
+                return Ok(Arc::clone(&current.value));
+            }
+        }
+        let renewed = self.attempt(&mut attempts, fetch()).await;
+        if renewed.is_ok() {
+            attempts.forced_at = Some(now);
+        }
+        renewed
     }
 
     fn renew_behind<Fetch, Fetching>(self: &Arc<Self>, fetch: Fetch)
@@ -91,28 +109,26 @@ impl<T: Send + Sync + 'static> Cached<T> {
         let this = Arc::clone(self);
         tokio::spawn(async move {
             // Somebody else is at it already.
-            let Ok(mut last_attempt) = this.last_attempt.try_lock() else { return };
+            let Ok(mut attempts) = this.attempts.try_lock() else { return };
             let is_fresh = this
                 .current
                 .load()
                 .as_ref()
                 .is_some_and(|fetched| this.clock.now() < fetched.at + this.lifetime);
-            let failed_lately =
-                last_attempt.as_ref().is_some_and(|last| this.clock.now() < last.at + FAILURE_LIFETIME);
-            if !is_fresh && !failed_lately {
-                let _ = this.attempt(&mut last_attempt, fetch()).await;
+            if !is_fresh && attempts.recent_failure(this.clock.now()).is_none() {
+                let _ = this.attempt(&mut attempts, fetch()).await;
             }
         });
     }
 
     async fn attempt(
         &self,
-        last_attempt: &mut Option<Attempt>,
+        attempts: &mut Attempts,
         fetching: impl Future<Output = Result<T, ProviderError>>,
     ) -> Result<Arc<T>, ProviderError> {
         let result = fetching.await;
         let at = self.clock.now();
-        *last_attempt = Some(Attempt { at, failure: result.as_ref().err().cloned() });
+        attempts.failure = result.as_ref().err().map(|error| (at, error.clone()));
         match result {
             Ok(value) => {
                 let value = Arc::new(value);
@@ -219,10 +235,13 @@ mod tests {
         get(&cached, &source).await.unwrap();
         let interval = Duration::from_secs(10);
         let renew = || cached.renew(interval, || Arc::clone(&source).fetch());
-        assert_eq!(renew().await.as_deref(), Some(&1));
+        assert_eq!(*renew().await.unwrap(), 2, "the first copy may be older than what is looked for");
+        assert_eq!(*renew().await.unwrap(), 2);
         clock.advance(interval);
-        assert_eq!(renew().await.as_deref(), Some(&2));
-        assert_eq!(renew().await.as_deref(), Some(&2));
-        assert_eq!(source.calls(), 2);
+        assert_eq!(*renew().await.unwrap(), 3);
+        source.fails.store(true, Ordering::SeqCst);
+        clock.advance(interval);
+        assert!(renew().await.is_err() && renew().await.is_err());
+        assert_eq!(source.calls(), 4, "a failure is remembered, and never taken for an answer");
     }
 }

@@ -33,27 +33,38 @@ pub(super) struct Response {
     pub(super) body: Vec<u8>,
 }
 
+/// How long a connection may take: a provider that is there takes milliseconds.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
 /// Calls a provider: bounded in time and size, with reused connections, never following a redirect.
 #[derive(Clone)]
 pub struct HttpClient {
     client: reqwest::Client,
+    call_timeout: Duration,
 }
 
 impl HttpClient {
-    /// A client that gives up connecting after `connect`, and on the whole call after `total`.
+    /// A client that gives up on a call after `call_timeout`.
     ///
     /// # Errors
     /// When the system's certificates cannot be used.
-    pub fn new(connect: Duration, total: Duration) -> Result<Self, reqwest::Error> {
+    #[expect(clippy::disallowed_methods, reason = "this is the one place that makes a client")]
+    pub fn new(call_timeout: Duration) -> Result<Self, reqwest::Error> {
         let client = reqwest::Client::builder()
-            .connect_timeout(connect)
-            .timeout(total)
+            .connect_timeout(CONNECT_TIMEOUT)
             // A redirect from a token endpoint would carry client credentials to wherever it points.
             .redirect(redirect::Policy::none())
             .pool_idle_timeout(Duration::from_secs(60))
             .user_agent(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")))
             .build()?;
-        Ok(Self { client })
+        Ok(Self { client, call_timeout })
+    }
+
+    /// The same client with another time limit. Reading the system's certificates is most of what a start costs, so
+    /// providers share one client.
+    #[must_use]
+    pub fn with_call_timeout(&self, call_timeout: Duration) -> Self {
+        Self { client: self.client.clone(), call_timeout }
     }
 
     pub(super) async fn get_json(&self, url: Url) -> Result<Response, TransportError> {
@@ -74,8 +85,8 @@ impl HttpClient {
     }
 
     async fn send(&self, request: reqwest::RequestBuilder) -> Result<Response, TransportError> {
-        let mut response =
-            request.header(header::ACCEPT, "application/json").send().await.map_err(transport)?;
+        let request = request.header(header::ACCEPT, "application/json").timeout(self.call_timeout);
+        let mut response = request.send().await.map_err(transport)?;
         let status = response.status();
         if status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error() {
             let seconds = response

@@ -72,12 +72,19 @@ pub(super) fn check_refreshed(
     now: Timestamp,
 ) -> Result<(), IdTokenError> {
     check_common(&token.claims, settings, now)?;
-    for claim in ["sub", "azp", "auth_time"] {
+    for claim in ["sub", "azp"] {
         if let Some(before) = previous.get(claim)
             && token.claims.get(claim).is_some_and(|after| after != before)
         {
             return Err(IdTokenError::Claim(claim));
         }
+    }
+    // The standard wants the time of the original sign-in. Keycloak gives that of the latest one, which moves when the
+    // user signs in anew at another of its clients. What never happens is that it goes back.
+    if let (Some(before), Some(after)) = (time(previous, "auth_time")?, time(&token.claims, "auth_time")?)
+        && after < before
+    {
+        return Err(IdTokenError::Claim("auth_time"));
     }
     // Keycloak leaves the nonce out; where there is one it must be the login's.
     if let Some(nonce) = token.claims.get("nonce")

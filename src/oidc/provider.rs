@@ -189,10 +189,11 @@ impl Provider {
         let keys = self.keys.get(fetch.clone()).await.map_err(SignatureError::NoKeys)?;
         match header.verify(token, &keys) {
             // The provider may have begun to sign with a key that it published after we looked.
-            Err(SignatureError::UnknownKey) => match self.keys.renew(LEAST_KEY_INTERVAL, fetch).await {
-                Some(keys) => header.verify(token, &keys),
-                None => Err(SignatureError::UnknownKey),
-            },
+            Err(SignatureError::UnknownKey) => {
+                let keys =
+                    self.keys.renew(LEAST_KEY_INTERVAL, fetch).await.map_err(SignatureError::NoKeys)?;
+                header.verify(token, &keys)
+            }
             verified => verified,
         }
     }

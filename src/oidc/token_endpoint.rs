@@ -9,6 +9,9 @@ use super::{ClientAuthentication, HttpClient, ProviderError, TransportError};
 /// The longest part of the provider's own words that is kept for the log.
 const MAXIMUM_WORDS: usize = 200;
 
+/// The longest access token in bytes. Envoy takes 60 KiB of headers by default and answers 500 to more.
+const MAXIMUM_ACCESS_TOKEN: usize = 32 * 1024;
+
 /// What a token endpoint gave (RFC 6749 section 5.1, OpenID Connect Core section 3.1.3.3).
 pub struct TokenSet {
     /// The access token.
@@ -117,6 +120,9 @@ fn read_success(body: &[u8]) -> Result<TokenSet, TokenError> {
         return Err(TokenError::Unreadable(
             "the access token has characters that no header may hold".to_owned(),
         ));
+    }
+    if body.access_token.len() > MAXIMUM_ACCESS_TOKEN {
+        return Err(TokenError::Unreadable("the access token is too long for a header".to_owned()));
     }
     Ok(TokenSet {
         access_token: body.access_token.into(),

@@ -1,9 +1,10 @@
-/// The `Cookie` lines of a request, left where they are.
+/// The `Cookie` lines of a request, left where they are. They are bytes: browsers send whatever a page wrote into
+/// `document.cookie`, and one odd cookie must not hide the others.
 #[derive(Clone, Debug, Default)]
 pub struct Cookies<'a> {
-    first: Option<&'a str>,
+    first: Option<&'a [u8]>,
     // Browsers send one line; HTTP/2 and odd clients may send more.
-    more: Vec<&'a str>,
+    more: Vec<&'a [u8]>,
 }
 
 /// One cookie of a request.
@@ -17,7 +18,7 @@ pub struct RequestCookie<'a> {
 
 impl<'a> Cookies<'a> {
     /// Takes in one `Cookie` line.
-    pub fn add_line(&mut self, line: &'a str) {
+    pub fn add_line(&mut self, line: &'a [u8]) {
         if self.first.is_none() {
             self.first = Some(line);
         } else {
@@ -30,88 +31,71 @@ impl<'a> Cookies<'a> {
         self.first.is_none()
     }
 
-    /// The cookies of our own that these lines hold, by what `is_ours` says of a name.
-    pub fn ours(&self, is_ours: impl Fn(&str) -> bool + Copy) -> impl Iterator<Item = RequestCookie<'a>> {
-        self.lines().flat_map(move |line| pieces(line, is_ours)).filter_map(|piece| match piece {
-            Piece::Ours(cookie) => Some(cookie),
-            Piece::Other(_) => None,
-        })
+    /// The cookies of these lines whose names `is_wanted`.
+    ///
+    /// A cookie is what stands between two semicolons, and its name is compared as the browser saw it: whatever else
+    /// is read into a line, a sibling host could have planted there in spite of the `__Host-` prefix.
+    pub fn named(&self, is_wanted: impl Fn(&str) -> bool + Copy) -> impl Iterator<Item = RequestCookie<'a>> {
+        let parts = self.lines().flat_map(|line| line.split(|byte| *byte == b';'));
+        parts.filter_map(|part| read(part)).filter(move |cookie| is_wanted(cookie.name))
     }
 
     /// The value of the cookie `name`. Two different values under one name are none: which of them the browser
     /// meant cannot be known, and the wrong one might be another user's.
     pub fn unambiguous(&self, name: &str) -> Option<&'a str> {
-        let mut values = self.ours(|candidate| candidate == name).map(|cookie| cookie.value);
+        let mut values = self.named(|candidate| candidate == name).map(|cookie| cookie.value);
         let value = values.next()?;
         values.all(|other| other == value).then_some(value)
     }
 
     /// The lines without the cookies that are ours, as one line (RFC 9113 section 8.2.3); `None` if there is nothing
     /// of ours to take out.
-    pub fn without(&self, is_ours: impl Fn(&str) -> bool + Copy) -> Option<String> {
-        self.ours(is_ours).next()?;
-        let mut rest = String::new();
-        for piece in self.lines().flat_map(|line| pieces(line, is_ours)) {
-            if let Piece::Other(text) = piece {
-                if !rest.is_empty() {
-                    rest.push_str("; ");
+    ///
+    /// An Envoy that does not send raw headers joins two `Cookie` lines by a comma. So ours are looked for behind
+    /// commas as well: better to take out too much here than to show an upstream a session id.
+    pub fn without(&self, is_ours: impl Fn(&str) -> bool + Copy) -> Option<Vec<u8>> {
+        let mut rest: Vec<u8> = Vec::new();
+        let mut found = false;
+        for part in self.lines().flat_map(|line| line.split(|byte| *byte == b';')) {
+            let mut kept: Vec<&[u8]> = Vec::new();
+            for segment in part.split(|byte| *byte == b',') {
+                if read(segment).is_some_and(|cookie| is_ours(cookie.name)) {
+                    found = true;
+                } else {
+                    kept.push(segment);
                 }
-                rest.push_str(text);
+            }
+            let kept = kept.join(&b',');
+            let kept = trim(&kept);
+            if !kept.is_empty() {
+                if !rest.is_empty() {
+                    rest.extend_from_slice(b"; ");
+                }
+                rest.extend_from_slice(kept);
             }
         }
-        Some(rest)
+        found.then_some(rest)
     }
 
-    fn lines(&self) -> impl Iterator<Item = &'a str> {
+    fn lines(&self) -> impl Iterator<Item = &'a [u8]> {
         self.first.into_iter().chain(self.more.iter().copied())
     }
 }
 
-enum Piece<'a> {
-    Ours(RequestCookie<'a>),
-    Other(&'a str),
+/// A cookie; `None` for what has no name or is no text, which no cookie of ours is.
+fn read(part: &[u8]) -> Option<RequestCookie<'_>> {
+    let part = std::str::from_utf8(trim(part)).ok()?;
+    let (name, value) = part.split_once('=')?;
+    Some(RequestCookie { name, value })
 }
 
-/// Cuts a line into cookies of ours and everything else.
-///
-/// An Envoy that does not send raw headers joins two `Cookie` lines by a comma. Other people's values may hold commas,
-/// so the line is cut there only where the name of one of our cookies follows, and after our cookie's value, whose
-/// alphabet has no comma.
-fn pieces<'a>(line: &'a str, is_ours: impl Fn(&str) -> bool + Copy) -> impl Iterator<Item = Piece<'a>> {
-    line.split(';').flat_map(move |part| {
-        let mut rest = Some(part);
-        std::iter::from_fn(move || {
-            loop {
-                let text = rest?;
-                if let Some((name, value)) = text.split_once('=')
-                    && is_ours(name.trim())
-                {
-                    let (value, after) = match value.split_once(',') {
-                        Some((value, after)) => (value, Some(after)),
-                        None => (value, None),
-                    };
-                    rest = after;
-                    return Some(Piece::Ours(RequestCookie { name: name.trim(), value: value.trim() }));
-                }
-                let cut = text.char_indices().filter(|(_, character)| *character == ',').find(|(at, _)| {
-                    text[at + 1..].split_once('=').is_some_and(|(name, _)| is_ours(name.trim()))
-                });
-                let other = match cut {
-                    Some((at, _)) => {
-                        rest = Some(&text[at + 1..]);
-                        &text[..at]
-                    }
-                    None => {
-                        rest = None;
-                        text
-                    }
-                };
-                if !other.trim().is_empty() {
-                    return Some(Piece::Other(other.trim()));
-                }
-            }
-        })
-    })
+/// Without the white space of HTTP (RFC 9110 section 5.6.3) around it, and no other: a name that starts with another
+/// kind of space is another name.
+fn trim(text: &[u8]) -> &[u8] {
+    let is_space = |byte: &u8| matches!(byte, b' ' | b'\t');
+    let start = text.iter().position(|byte| !is_space(byte)).unwrap_or(text.len());
+    let end = text.iter().rposition(|byte| !is_space(byte)).map_or(start, |last| last + 1);
+    &text[start..end]
 }
 
 #[cfg(test)]
@@ -122,7 +106,7 @@ mod tests {
 
     const OURS: &str = "__Host-session";
 
-    fn cookies<'a>(lines: &[&'a str]) -> Cookies<'a> {
+    fn cookies<'a>(lines: &[&'a [u8]]) -> Cookies<'a> {
         let mut cookies = Cookies::default();
         lines.iter().for_each(|line| cookies.add_line(line));
         cookies
@@ -135,17 +119,16 @@ mod tests {
     #[test]
     fn ours_is_found_and_taken_out_and_the_rest_is_left() {
         for (lines, value, rest) in [
-            (&["__Host-session=abc"][..], Some("abc"), Some("")),
-            (&["a=1; __Host-session=abc; b=2"], Some("abc"), Some("a=1; b=2")),
-            (&["a=1", "__Host-session=abc", "b=2"], Some("abc"), Some("a=1; b=2")),
-            // Envoy without raw headers: two lines joined by a comma.
-            (&["a=1,__Host-session=abc"], Some("abc"), Some("a=1")),
-            (&["__Host-session=abc,b=x,y"], Some("abc"), Some("b=x,y")),
-            (&["a=1,2; b=\"x y\"; c"], None, None),
-            (&["my__Host-session=abc"], None, None),
-            (&["__host-session=abc"], None, None),
-            (&["x=__Host-session=abc"], None, None),
-            (&["", ";;; ;", "a"], None, None),
+            (&[&b"__Host-session=abc"[..]][..], Some("abc"), Some(&b""[..])),
+            (&[b"a=1; __Host-session=abc; b=2"], Some("abc"), Some(b"a=1; b=2")),
+            (&[b"a=1", b"__Host-session=abc", b"b=2"], Some("abc"), Some(b"a=1; b=2")),
+            (&[b"a=1,2; b=\"x y\"; c"], None, None),
+            (&[b"my__Host-session=abc"], None, None),
+            (&[b"__host-session=abc"], None, None),
+            (&[b"x=__Host-session=abc"], None, None),
+            (&[b"", b";;; ;", b"a"], None, None),
+            // A page may write any bytes into a cookie.
+            (&[b"name=M\xfcller; __Host-session=abc"], Some("abc"), Some(b"name=M\xfcller")),
         ] {
             let cookies = cookies(lines);
             assert_eq!(cookies.unambiguous(OURS), value, "{lines:?}");
@@ -154,24 +137,44 @@ mod tests {
     }
 
     #[test]
+    fn what_a_sibling_host_may_plant_is_not_read_and_never_passed_on() {
+        for line in [&b"a=1,__Host-session=abc"[..], b"a=1, __Host-session=abc,b=2"] {
+            assert_eq!(cookies(&[line]).unambiguous(OURS), None);
+            let rest = cookies(&[line]).without(is_ours).unwrap();
+            assert!(!String::from_utf8(rest).unwrap().contains(OURS));
+        }
+        let odd_space = "\u{2000}__Host-session=abc".as_bytes();
+        assert_eq!(cookies(&[odd_space]).unambiguous(OURS), None);
+    }
+
+    #[test]
     fn two_values_under_one_name_are_none() {
-        assert_eq!(cookies(&["__Host-session=a; __Host-session=b"]).unambiguous(OURS), None);
-        assert_eq!(cookies(&["__Host-session=a; __Host-session=a"]).unambiguous(OURS), Some("a"));
-        assert_eq!(cookies(&["__Host-session=a; __Host-session=b"]).without(is_ours).as_deref(), Some(""));
+        assert_eq!(cookies(&[b"__Host-session=a; __Host-session=b"]).unambiguous(OURS), None);
+        assert_eq!(cookies(&[b"__Host-session=a; __Host-session=a"]).unambiguous(OURS), Some("a"));
+        assert_eq!(
+            cookies(&[b"__Host-session=a; __Host-session=b"]).without(is_ours).as_deref(),
+            Some(&b""[..])
+        );
     }
 
     proptest! {
         #[test]
-        fn nothing_of_ours_ever_passes(line in "[a-c=;, ]{0,20}(__Host-session=[a-z]{0,4}[;, ]{0,3}){0,3}[a-c=;, ]{0,20}") {
-            let cookies = cookies(&[line.as_str()]);
+        fn nothing_of_ours_ever_passes(
+            line in "[a-c=;, ]{0,20}(__Host-session=[a-z]{0,4}[;, ]{0,3}){0,3}[a-c=;, ]{0,20}"
+        ) {
+            let cookies = cookies(&[line.as_bytes()]);
             if let Some(rest) = cookies.without(is_ours) {
-                prop_assert_eq!(super::Cookies { first: Some(&rest), more: Vec::new() }.ours(is_ours).next(), None);
+                let again = super::Cookies { first: Some(&rest), more: Vec::new() };
+                prop_assert_eq!(again.unambiguous(OURS), None);
+                prop_assert_eq!(again.without(is_ours), None);
+            } else {
+                prop_assert_eq!(cookies.unambiguous(OURS), None);
             }
         }
 
         #[test]
-        fn no_line_panics(line in "\\PC*") {
-            let cookies = cookies(&[line.as_str()]);
+        fn no_line_panics(line in proptest::collection::vec(any::<u8>(), 0..64)) {
+            let cookies = cookies(&[&line]);
             let _ = (cookies.unambiguous(OURS), cookies.without(is_ours));
         }
     }

@@ -122,34 +122,33 @@ impl Site {
 impl Frontend {
     /// The prefix of the names of its transaction cookies.
     pub fn transaction_cookie_prefix(&self) -> String {
-        format!("__Host-login-{}-", self.name)
+        format!("{LOGIN_COOKIES}{}-", self.name)
     }
 
     /// The name of the cookie that remembers a logout under way at the provider.
     pub fn logout_cookie_name(&self) -> String {
-        format!("__Host-logout-{}", self.name)
-    }
-
-    /// Whether a cookie of this name is ours, so that no upstream may see it.
-    pub fn owns_cookie(&self, name: &str) -> bool {
-        if name == self.cookie.name {
-            return true;
-        }
-        // By hand, because this runs for each cookie of each request.
-        let own = |prefix: &str| name.strip_prefix(prefix).and_then(|rest| rest.strip_prefix(&*self.name));
-        own("__Host-login-").is_some_and(|rest| rest.starts_with('-')) || own("__Host-logout-") == Some("")
+        format!("{LOGOUT_COOKIES}{}", self.name)
     }
 }
+
+/// What the names of our login and logout cookies start with.
+const LOGIN_COOKIES: &str = "__Host-login-";
+const LOGOUT_COOKIES: &str = "__Host-logout-";
 
 /// Every frontend by its hosts.
 pub struct Frontends {
     sites: HashMap<String, Arc<Site>>,
+    session_cookies: Vec<String>,
 }
 
 impl Frontends {
     /// A table of `sites`, each under the host of its origin, with and without the scheme's own port.
     pub fn new(sites: Vec<Site>) -> Self {
         let mut by_host = HashMap::new();
+        let mut session_cookies: Vec<String> =
+            sites.iter().map(|site| site.frontend.cookie.name.clone()).collect();
+        session_cookies.sort();
+        session_cookies.dedup();
         for site in sites {
             let site = Arc::new(site);
             let (scheme, authority) = site.origin.split_once("://").unwrap_or(("https", &site.origin));
@@ -159,7 +158,15 @@ impl Frontends {
             }
             by_host.insert(authority.to_owned(), Arc::clone(&site));
         }
-        Self { sites: by_host }
+        Self { sites: by_host, session_cookies }
+    }
+
+    /// Whether a cookie of this name is ours, so that no upstream may see it. Cookies know no ports and may be meant
+    /// for a whole domain, so those of one frontend come along to others.
+    pub fn owns_cookie(&self, name: &str) -> bool {
+        self.session_cookies.iter().any(|own| own == name)
+            || name.starts_with(LOGIN_COOKIES)
+            || name.starts_with(LOGOUT_COOKIES)
     }
 
     /// The site at `host`, an authority as in `Host` or `:authority`. Host names know no case (RFC 9110 section 4.2.3).
@@ -234,21 +241,18 @@ mod tests {
     }
 
     #[test]
-    fn only_its_own_cookies_are_a_frontends() {
-        let frontend = site("https://app.example.com", &[]).frontend;
-        for (name, own) in [
-            ("__Host-session", true),
-            ("__Host-login-app-0123", true),
-            ("__Host-logout-app", true),
-            ("__Host-login-apple-0123", false),
-            ("__Host-logout-apple", false),
-            ("__host-session", false),
-            ("session", false),
-        ] {
-            assert_eq!(frontend.owns_cookie(name), own, "{name}");
+    fn the_cookies_of_every_frontend_are_ours_everywhere() {
+        let mut other = site("https://app.example.com:8443", &[]);
+        Arc::get_mut(&mut other.frontend).unwrap().cookie.name = "__Host-other".to_owned();
+        let first = site("https://app.example.com", &[]);
+        let names = [first.frontend.transaction_cookie_prefix(), first.frontend.logout_cookie_name()];
+        let frontends = Frontends::new(vec![first, other]);
+        for name in ["__Host-session", "__Host-other", &names[0], &names[1]] {
+            assert!(frontends.owns_cookie(name), "{name}");
         }
-        assert!(frontend.owns_cookie(&frontend.transaction_cookie_prefix()));
-        assert!(frontend.owns_cookie(&frontend.logout_cookie_name()));
+        for name in ["__host-session", "session", "__Host-sessions", "x__Host-login-app-1"] {
+            assert!(!frontends.owns_cookie(name), "{name}");
+        }
     }
 
     #[test]

@@ -24,6 +24,9 @@ const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
 /// a longer value is left out rather than let a user with many groups see nothing but errors.
 const MAXIMUM_LENGTH: usize = 4096;
 
+/// The longest that the values of all identity headers may be together, in bytes.
+const MAXIMUM_TOTAL: usize = 16 * 1024;
+
 const AUTHORIZATION: &str = "authorization";
 
 /// A claim that upstreams get as a request header.
@@ -76,13 +79,14 @@ impl IdentityHeaders {
         access_claims: &Map<String, Value>,
     ) -> UpstreamHeaders {
         let mut identity = Vec::with_capacity(self.headers.len());
+        let mut total = 0;
         for header in &self.headers {
             let claims = match header.source {
                 ClaimSource::Id => id_claims,
                 ClaimSource::Access => access_claims,
             };
             let Some(value) = find_claim(claims, &header.claim).and_then(encode) else { continue };
-            if value.len() > MAXIMUM_LENGTH {
+            if value.len() > MAXIMUM_LENGTH || total + value.len() > MAXIMUM_TOTAL {
                 tracing::warn!(
                     header = header.name,
                     length = value.len(),
@@ -90,11 +94,12 @@ impl IdentityHeaders {
                 );
                 continue;
             }
+            total += value.len();
             identity.push((header.name.clone(), value));
         }
         let is_set = |name: &str| name == AUTHORIZATION || identity.iter().any(|(set, _)| set == name);
         let remove = self.spellings.iter().filter(|name| !is_set(name)).cloned().collect();
-        UpstreamHeaders { authorization: format!("Bearer {access_token}"), identity, remove }
+        UpstreamHeaders { authorization: format!("Bearer {access_token}").into(), identity, remove }
     }
 }
 
@@ -194,6 +199,18 @@ mod tests {
             assert!(!rendered.remove.iter().any(|removed| removed == name), "{name}");
             assert!(headers().spellings().iter().any(|spelling| spelling == name), "{name}");
         }
+    }
+
+    #[test]
+    fn all_of_them_together_are_bounded() {
+        let names: Vec<String> = (0..8).map(|number| format!("x-{number}")).collect();
+        let headers = names.iter().map(|name| header(name, "long", ClaimSource::Id)).collect();
+        let claims = json!({"long": "x".repeat(MAXIMUM_LENGTH)});
+        let rendered =
+            IdentityHeaders::new(headers).render("token", claims.as_object().unwrap(), &Map::new());
+        assert_eq!(rendered.identity.len(), MAXIMUM_TOTAL / MAXIMUM_LENGTH);
+        // What is left out must not come from the client instead.
+        assert!(names[4..].iter().all(|name| rendered.remove.contains(name)));
     }
 
     #[test]

@@ -27,7 +27,7 @@ impl Kind {
             return Self::Fetch;
         }
         let opens_document = match (request.fetch_mode, request.fetch_destination) {
-            (None, None) => request.accept.is_some_and(accepts_html),
+            (None, None) => request.accepts_html,
             (mode, destination) => {
                 mode.is_none_or(|mode| mode == "navigate")
                     && destination.is_none_or(|destination| destination == "document")
@@ -35,13 +35,6 @@ impl Kind {
         };
         if opens_document { Self::Navigation } else { Self::Fetch }
     }
-}
-
-fn accepts_html(accept: &str) -> bool {
-    accept.split(',').any(|range| {
-        let media_type = range.split(';').next().unwrap_or_default().trim();
-        media_type.eq_ignore_ascii_case("text/html")
-    })
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ pub use identity::{ClaimSource, IdentityHeader, IdentityHeaders};
 pub use kind::Kind;
 pub use origin::{CSRF_HEADER, OriginError};
 pub use path::Path;
-pub use refusal::{Answer, Link, PAGE_POLICY, Refusal, page};
+pub use refusal::{Answer, Refusal};
 pub use request::Request;
 pub use return_to::ReturnTarget;
 pub use rule::{Navigation, PathPattern, Role, Rule, RuleError, Rules, SessionNeed, TokenKind};

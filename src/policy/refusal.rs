@@ -1,4 +1,4 @@
-use std::{fmt::Write, time::Duration};
+use std::time::Duration;
 
 use serde_json::json;
 
@@ -7,6 +7,10 @@ use serde_json::json;
 pub enum Refusal {
     /// No frontend has this host.
     UnknownHost,
+    /// None of our endpoints has this path.
+    NoEndpoint,
+    /// The endpoint does not take this method.
+    WrongMethod,
     /// Servers would read the path in different ways, and the rules differ for them.
     AmbiguousPath,
     /// A page of another origin made the request.
@@ -46,6 +50,8 @@ impl Refusal {
     pub fn answer(&self) -> Answer {
         let (status, code, message) = match self {
             Self::UnknownHost => (404, "unknown_host", "There is no application at this address."),
+            Self::NoEndpoint => (404, "no_endpoint", "There is nothing at this address."),
+            Self::WrongMethod => (405, "wrong_method", "This address does not take such requests."),
             Self::AmbiguousPath => (400, "ambiguous_path", "This address can be read in more than one way."),
             Self::ForeignOrigin => {
                 (403, "foreign_origin", "This request was made by a page of another site.")
@@ -82,67 +88,11 @@ impl Answer {
         }
         body.to_string()
     }
-
-    /// The answer for a person: nothing of the request is repeated in it but its id.
-    pub fn html(&self, request_id: &str, again: Option<Link<'_>>) -> String {
-        page(self.message, request_id, again)
-    }
-}
-
-/// A link on a page.
-#[derive(Clone, Copy, Debug)]
-pub struct Link<'a> {
-    /// Where it leads.
-    pub url: &'a str,
-    /// What it says.
-    pub text: &'a str,
-}
-
-/// A small page that says one thing.
-pub fn page(message: &str, request_id: &str, link: Option<Link<'_>>) -> String {
-    let mut body = String::from(PAGE_START);
-    let _ = write!(body, "<p class=\"message\">{}</p>", escape(message));
-    if let Some(Link { url, text }) = link {
-        let _ = write!(body, "<p><a href=\"{}\">{}</a></p>", escape(url), escape(text));
-    }
-    let _ = writeln!(body, "<p class=\"id\">Request {}</p></main></body></html>", escape(request_id));
-    body
-}
-
-/// What a page of ours may load: its own inline style and nothing else; no other page may frame it.
-pub const PAGE_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
-
-const PAGE_START: &str = "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\">\
-    <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"><title>Sign-in</title><style>\
-    :root{color-scheme:light dark}body{font:1rem/1.5 system-ui,sans-serif;margin:0;display:grid;\
-    min-height:100vh;place-items:center}main{max-width:32rem;padding:2rem}.message{font-size:1.25rem}\
-    .id{opacity:.6;font-size:.8rem}</style></head><body><main>";
-
-fn escape(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for character in text.chars() {
-        match character {
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '"' => escaped.push_str("&quot;"),
-            '\'' => escaped.push_str("&#39;"),
-            other => escaped.push(other),
-        }
-    }
-    escaped
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn pages_reflect_nothing_as_markup() {
-        let html = page("a<b>", "\"><script>", Some(Link { url: "/x\"onclick=", text: "<i>" }));
-        assert!(!html.contains("<b>") && !html.contains("<script>") && !html.contains("<i>"), "{html}");
-        assert!(!html.contains("\"onclick"), "{html}");
-    }
 
     #[test]
     fn scripts_are_told_where_to_sign_in() {

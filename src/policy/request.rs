@@ -14,8 +14,8 @@ pub struct Request<'a> {
     pub target: &'a str,
     /// The cookies.
     pub cookies: Cookies<'a>,
-    /// `Accept`.
-    pub accept: Option<&'a str>,
+    /// Whether `Accept` names HTML.
+    pub accepts_html: bool,
     /// `Origin` (RFC 6454 section 7).
     pub origin: Option<&'a str>,
     /// `Sec-Fetch-Site` (Fetch Metadata Request Headers).
@@ -43,21 +43,25 @@ impl<'a> Request<'a> {
     /// passed over.
     pub fn read_header(&mut self, name: &str, value: &'a str) {
         match name {
-            "cookie" => self.cookies.add_line(value),
-            "accept" => self.accept = Some(value),
-            // A repeated Origin is no origin that a browser would send: joined, it matches none.
-            "origin" => self.origin = Some(if self.origin.is_some() { "repeated" } else { value }),
-            "sec-fetch-site" => self.fetch_site = Some(value),
-            "sec-fetch-mode" => self.fetch_mode = Some(value),
-            "sec-fetch-dest" => self.fetch_destination = Some(value),
+            "cookie" => self.cookies.add_line(value.as_bytes()),
+            "accept" => self.accepts_html |= names_html(value),
+            "origin" => once(&mut self.origin, value),
+            "sec-fetch-site" => once(&mut self.fetch_site, value),
+            "sec-fetch-mode" => once(&mut self.fetch_mode, value),
+            "sec-fetch-dest" => once(&mut self.fetch_destination, value),
             "x-requested-with" => self.requested_with_script = true,
             "purpose" | "sec-purpose" => self.prefetch |= value.contains("prefetch"),
             "upgrade" | ":protocol" => self.upgrade = true,
-            "access-control-request-method" => self.preflight_method = Some(value),
-            super::CSRF_HEADER => self.csrf_header = Some(value),
+            "access-control-request-method" => once(&mut self.preflight_method, value),
+            super::CSRF_HEADER => once(&mut self.csrf_header, value),
             "x-request-id" => self.request_id = Some(value),
             _ => {}
         }
+    }
+
+    /// Takes in one `Cookie` line, which may hold any bytes.
+    pub fn read_cookies(&mut self, line: &'a [u8]) {
+        self.cookies.add_line(line);
     }
 
     /// The path as it was sent, without query or fragment.
@@ -70,4 +74,17 @@ impl<'a> Request<'a> {
     pub fn is_safe(&self) -> bool {
         matches!(self.method, "GET" | "HEAD" | "OPTIONS" | "TRACE") && !self.upgrade
     }
+}
+
+/// Keeps a value of which no browser sends two. Two are neither: a proxy that joins them and one that does not must
+/// lead to the same decision.
+fn once<'a>(place: &mut Option<&'a str>, value: &'a str) {
+    *place = Some(if place.is_some() { "repeated" } else { value });
+}
+
+fn names_html(accept: &str) -> bool {
+    accept.split(',').any(|range| {
+        let media_type = range.split(';').next().unwrap_or_default().trim();
+        media_type.eq_ignore_ascii_case("text/html")
+    })
 }

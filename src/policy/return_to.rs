@@ -16,7 +16,7 @@ impl ReturnTarget {
     /// Reads what a browser asked for: a path of the frontend, or a URL at an allowed origin. `None` for anything
     /// else, for a target that is too long, and for our own endpoints, where a login would begin anew.
     pub fn parse(text: &str, site: &Site) -> Option<Self> {
-        let decoded = percent_decode_str(text).decode_utf8().ok()?;
+        let decoded = percent_decode_str(text).decode_utf8_lossy();
         let unsafe_character = |character: char| character.is_control() || character == '\\';
         if text.len() > MAXIMUM_LENGTH
             || text.contains(char::is_whitespace)
@@ -65,6 +65,8 @@ mod tests {
             ("https://app.example.com/x", "https://app.example.com/x"),
             ("https://app.example.com:443/x", "https://app.example.com/x"),
             ("https://shop.example.com/x", "https://shop.example.com/x"),
+            // Not everything that is encoded is UTF-8.
+            ("/search?q=%E4", "https://app.example.com/search?q=%E4"),
             ("/.//evil.example", "https://app.example.com//evil.example"),
         ] {
             assert_eq!(parse(text).as_deref(), Some(target), "{text}");
@@ -98,7 +100,7 @@ mod tests {
             "/auth/login",
             "/auth/callback?code=1",
             "https://app.example.com/auth/logout",
-            "/%ff",
+            "/%0A",
         ] {
             assert_eq!(parse(text), None, "{text}");
         }

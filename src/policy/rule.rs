@@ -244,8 +244,22 @@ mod tests {
             "/public/%252e%252e/secret",
             "/public/..%c0%afsecret",
             "/%70ublic%2f..%2fsecret",
+            "/public/a%2f..%2f..%2fsecret%2f..%252f..%252fpublic",
+            "/public/..;/admin/echo;%252f..%252f..%252fpublic%252fx",
+            "/public%2fa",
+            "/public;x%252fa",
         ] {
             assert_ne!(need(path, "GET"), Some(SessionNeed::None), "{path}");
+        }
+        let admin = Rule {
+            roles: vec![Role::Realm("admin".to_owned())],
+            ..rule("/api/admin/*", SessionNeed::Required)
+        };
+        let rules = Rules::new(vec![admin, rule("/api/*", SessionNeed::Optional)]);
+        for path in ["/api/admin;x%252fc", "/api/admin%3bx/c", "/api%2fadmin", "/api/x%2f..%2fadmin"] {
+            let found =
+                Path::normalise(path).and_then(|path| rules.find(&path, "GET").map(|rule| rule.roles.len()));
+            assert_ne!(found, Some(0), "{path}");
         }
     }
 

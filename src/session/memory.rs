@@ -119,7 +119,6 @@ mod tests {
 
     fn session(now: u64, refresh_end: Option<u64>) -> Arc<Session> {
         let tokens = Tokens {
-            access_token: "access".into(),
             access_expires_at: Timestamp::from_unix(now + 60),
             access_lifetime: Duration::from_secs(60),
             refresh_token: Some("refresh".into()),
@@ -127,7 +126,11 @@ mod tests {
             id_token: "id".into(),
             id_claims: serde_json::Map::new(),
             access_claims: serde_json::Map::new(),
-            upstream: UpstreamHeaders::default(),
+            upstream: UpstreamHeaders {
+                authorization: "Bearer access".into(),
+                identity: Vec::new(),
+                remove: Vec::new(),
+            },
         };
         let new = NewSession {
             handle: "handle".into(),

@@ -6,9 +6,8 @@ use serde_json::{Map, Value};
 use crate::clock::Timestamp;
 
 /// What a login or a refresh brought, and what requests need of it, made ready once.
+#[derive(Clone)]
 pub struct Tokens {
-    /// The token that upstreams see.
-    pub access_token: SecretString,
     /// When the access token ends.
     pub access_expires_at: Timestamp,
     /// How long the access token lived when it was issued.
@@ -21,17 +20,17 @@ pub struct Tokens {
     pub id_token: SecretString,
     /// The verified claims of the ID token.
     pub id_claims: Map<String, Value>,
-    /// The claims of the access token; empty if it is opaque. For roles and identity headers only.
+    /// The claims of the access token that hold roles (`realm_access`, `resource_access`); empty if it is opaque.
     pub access_claims: Map<String, Value>,
     /// The request headers made from all this.
     pub upstream: UpstreamHeaders,
 }
 
 /// The request headers that a session gives its requests on their way to the upstream.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct UpstreamHeaders {
-    /// The value of `Authorization`.
-    pub authorization: String,
+    /// The value of `Authorization`, which holds the access token.
+    pub authorization: SecretString,
     /// Names and values of the identity headers for which the user has a value.
     pub identity: Vec<(String, String)>,
     /// Names of headers that a client might have sent and that must not pass, without those above.

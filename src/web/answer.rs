@@ -4,7 +4,8 @@ use http::{HeaderName, HeaderValue, StatusCode, header};
 use super::cookies::set_cookie;
 use crate::{
     flow::CookieChange,
-    policy::{Answer, CorsGrant, Frontend, Kind, Link, PAGE_POLICY, page},
+    page::{Link, PAGE_POLICY, page},
+    policy::{Answer, CorsGrant, Frontend, Kind},
 };
 
 /// An answer in the making. Every answer of ours is `no-store`, `nosniff` and gives no address away.
@@ -41,7 +42,7 @@ impl Reply {
         let reply = match kind {
             Kind::Navigation => Self::html(
                 status,
-                answer.html(request_id, login_url.map(|url| Link { url, text: "Try again" })),
+                page(answer.message, request_id, login_url.map(|url| Link { url, text: "Try again" })),
             ),
             Kind::Fetch => Self::json(status, answer.json(request_id, login_url)),
         };

@@ -12,8 +12,11 @@ use super::{
     request::{parameters, single, view},
 };
 use crate::{
-    flow::{AtProvider, CallbackFailure, CallbackOutcome, CurrentUserError, Flows, LoginRequest},
-    policy::{Endpoint, Kind, Link, Refusal, Request, SameSite, Site, page},
+    flow::{
+        AtProvider, CallbackFailure, CallbackOutcome, CookieChange, CurrentUserError, Flows, LoginRequest,
+    },
+    page::{Link, page},
+    policy::{Endpoint, Kind, Refusal, Request, SameSite, Site},
     telemetry::RequestId,
 };
 
@@ -41,10 +44,7 @@ async fn answer(flows: &Flows, parts: &Parts) -> Reply {
         return Reply::refusal(&Refusal::UnknownHost.answer(), kind, request_id.as_str(), None);
     };
     let Some(endpoint) = Endpoint::at(request.raw_path()) else {
-        return Reply::html(
-            StatusCode::NOT_FOUND,
-            page("There is nothing at this address.", request_id.as_str(), None),
-        );
+        return Reply::refusal(&Refusal::NoEndpoint.answer(), kind, request_id.as_str(), None);
     };
     let call = Call { flows, site, request, parts, request_id };
     match (endpoint, call.request.method) {
@@ -127,8 +127,9 @@ impl Call<'_> {
 
     fn logout_return(&self) -> Reply {
         let parameters = parameters(self.parts);
-        let step = self.flows.return_from_logout(self.site, &self.request, single(&parameters, "state"));
-        Reply::redirect(StatusCode::FOUND, &step.location).cookies(&step.cookies, &self.site.frontend)
+        let state = single(&parameters, "state");
+        let (location, cookie) = self.flows.return_from_logout(self.site, &self.request, state);
+        Reply::redirect(StatusCode::FOUND, &location).cookies(&[cookie], &self.site.frontend)
     }
 
     fn me(&self) -> Reply {
@@ -147,8 +148,13 @@ impl Call<'_> {
             }
             Err(CurrentUserError::NotSignedIn) => {
                 let body = json!({"authenticated": false, "login_url": self.site.login_url(None)});
-                Reply::json(StatusCode::UNAUTHORIZED, body.to_string())
-                    .header(header::WWW_AUTHENTICATE, "Bearer")
+                let reply = Reply::json(StatusCode::UNAUTHORIZED, body.to_string());
+                let reply = reply.header(header::WWW_AUTHENTICATE, "Bearer");
+                // A browser that still sends the cookie of a session that is over need not.
+                match self.request.cookies.unambiguous(&frontend.cookie.name) {
+                    Some(_) => reply.cookies(&[CookieChange::ClearSession], frontend),
+                    None => reply,
+                }
             }
             Err(CurrentUserError::AccountDisabled) => return self.refuse(&Refusal::AccountDisabled),
         };
@@ -172,8 +178,7 @@ impl Call<'_> {
             Endpoint::Login | Endpoint::LogoutReturn => "GET, HEAD",
             Endpoint::Me => "GET, HEAD, OPTIONS",
         };
-        let body = page("This address does not take such requests.", self.request_id.as_str(), None);
-        Reply::html(StatusCode::METHOD_NOT_ALLOWED, body).header(header::ALLOW, allowed)
+        self.refuse(&Refusal::WrongMethod).header(header::ALLOW, allowed)
     }
 
     fn refuse(&self, refusal: &Refusal) -> Reply {

@@ -18,7 +18,9 @@ pub(super) fn view(parts: &Parts) -> Option<Request<'_>> {
     let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
     let mut request = Request { method: parts.method.as_str(), host, target, ..Request::default() };
     for (name, value) in &parts.headers {
-        if let Ok(value) = value.to_str() {
+        if name == header::COOKIE {
+            request.read_cookies(value.as_bytes());
+        } else if let Ok(value) = value.to_str() {
             request.read_header(name.as_str(), value);
         }
     }
