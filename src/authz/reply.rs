@@ -79,7 +79,7 @@ fn allowed(allow: Allow) -> CheckResponse {
     }
     match allow.cookie {
         Some(cookie) if cookie.is_empty() => headers_to_remove.push("cookie".to_owned()),
-        Some(cookie) => headers.push(set_cookie(cookie)),
+        Some(cookie) => headers.push(set("cookie", cookie)),
         None => {}
     }
     let mut response_headers_to_add: Vec<HeaderValueOption> = Vec::new();
@@ -184,20 +184,6 @@ fn metadata(frontend: &Frontend, session: Option<&crate::session::Session>) -> S
 /// A header that takes the place of any other of its name.
 fn set(name: &str, value: String) -> HeaderValueOption {
     header(name, value, HeaderAppendAction::OverwriteIfExistsOrAdd)
-}
-
-/// The `Cookie` header, which may hold bytes that are no text.
-fn set_cookie(cookie: Vec<u8>) -> HeaderValueOption {
-    match String::from_utf8(cookie) {
-        Ok(text) => set("cookie", text),
-        Err(error) => {
-            let mut option = set("cookie", String::new());
-            if let Some(header) = &mut option.header {
-                header.raw_value = error.into_bytes();
-            }
-            option
-        }
-    }
 }
 
 /// A header that joins others of its name.

@@ -14,8 +14,7 @@ fn named<'a>(headers: &'a [HeaderValueOption], name: &str) -> Vec<(&'a str, i32)
 
 fn allow(cookie: Option<&str>, cors: Option<CorsGrant>) -> OkHttpResponse {
     let site = Arc::new(site("https://app.example.com", &["https://admin.example.com"]));
-    let allow =
-        Allow { site, signed_in: None, cookie: cookie.map(|cookie| cookie.as_bytes().to_vec()), cors };
+    let allow = Allow { site, signed_in: None, cookie: cookie.map(str::to_owned), cors };
     let response = reply(Verdict::Allow(allow), "id");
     assert_eq!(response.status.unwrap().code, 0);
     match response.http_response {

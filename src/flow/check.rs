@@ -38,7 +38,7 @@ pub struct Allow {
     /// Who made it, if that was looked up and there is a session.
     pub signed_in: Option<SignedIn>,
     /// The `Cookie` header without our own cookies; `None` if it stays as it is, empty if nothing is left of it.
-    pub cookie: Option<Vec<u8>>,
+    pub cookie: Option<String>,
     /// What the answer grants to another origin.
     pub cors: Option<CorsGrant>,
 }

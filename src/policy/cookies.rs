@@ -37,7 +37,7 @@ impl<'a> Cookies<'a> {
     /// is read into a line, a sibling host could have planted there in spite of the `__Host-` prefix.
     pub fn named(&self, is_wanted: impl Fn(&str) -> bool + Copy) -> impl Iterator<Item = RequestCookie<'a>> {
         let parts = self.lines().flat_map(|line| line.split(|byte| *byte == b';'));
-        parts.filter_map(|part| read(part)).filter(move |cookie| is_wanted(cookie.name))
+        parts.filter_map(read).filter(move |cookie| is_wanted(cookie.name))
     }
 
     /// The value of the cookie `name`. Two different values under one name are none: which of them the browser
@@ -52,9 +52,10 @@ impl<'a> Cookies<'a> {
     /// of ours to take out.
     ///
     /// An Envoy that does not send raw headers joins two `Cookie` lines by a comma. So ours are looked for behind
-    /// commas as well: better to take out too much here than to show an upstream a session id.
-    pub fn without(&self, is_ours: impl Fn(&str) -> bool + Copy) -> Option<Vec<u8>> {
-        let mut rest: Vec<u8> = Vec::new();
+    /// commas as well: better to take out too much here than to show an upstream a session id. A cookie that is not
+    /// UTF-8 is left out too, because the reply could not hold it: Envoy 1.40 passes over `raw_value` there.
+    pub fn without(&self, is_ours: impl Fn(&str) -> bool + Copy) -> Option<String> {
+        let mut rest = String::new();
         let mut found = false;
         for part in self.lines().flat_map(|line| line.split(|byte| *byte == b';')) {
             let mut kept: Vec<&[u8]> = Vec::new();
@@ -66,12 +67,12 @@ impl<'a> Cookies<'a> {
                 }
             }
             let kept = kept.join(&b',');
-            let kept = trim(&kept);
+            let kept = std::str::from_utf8(trim(&kept)).unwrap_or_default();
             if !kept.is_empty() {
                 if !rest.is_empty() {
-                    rest.extend_from_slice(b"; ");
+                    rest.push_str("; ");
                 }
-                rest.extend_from_slice(kept);
+                rest.push_str(kept);
             }
         }
         found.then_some(rest)
@@ -119,16 +120,16 @@ mod tests {
     #[test]
     fn ours_is_found_and_taken_out_and_the_rest_is_left() {
         for (lines, value, rest) in [
-            (&[&b"__Host-session=abc"[..]][..], Some("abc"), Some(&b""[..])),
-            (&[b"a=1; __Host-session=abc; b=2"], Some("abc"), Some(b"a=1; b=2")),
-            (&[b"a=1", b"__Host-session=abc", b"b=2"], Some("abc"), Some(b"a=1; b=2")),
+            (&[&b"__Host-session=abc"[..]][..], Some("abc"), Some("")),
+            (&[b"a=1; __Host-session=abc; b=2"], Some("abc"), Some("a=1; b=2")),
+            (&[b"a=1", b"__Host-session=abc", b"b=2"], Some("abc"), Some("a=1; b=2")),
+            (&["name=Müller; __Host-session=abc".as_bytes()], Some("abc"), Some("name=Müller")),
+            (&[b"name=M\xfcller; __Host-session=abc; a=1"], Some("abc"), Some("a=1")),
             (&[b"a=1,2; b=\"x y\"; c"], None, None),
             (&[b"my__Host-session=abc"], None, None),
             (&[b"__host-session=abc"], None, None),
             (&[b"x=__Host-session=abc"], None, None),
             (&[b"", b";;; ;", b"a"], None, None),
-            // A page may write any bytes into a cookie.
-            (&[b"name=M\xfcller; __Host-session=abc"], Some("abc"), Some(b"name=M\xfcller")),
         ] {
             let cookies = cookies(lines);
             assert_eq!(cookies.unambiguous(OURS), value, "{lines:?}");
@@ -141,7 +142,7 @@ mod tests {
         for line in [&b"a=1,__Host-session=abc"[..], b"a=1, __Host-session=abc,b=2"] {
             assert_eq!(cookies(&[line]).unambiguous(OURS), None);
             let rest = cookies(&[line]).without(is_ours).unwrap();
-            assert!(!String::from_utf8(rest).unwrap().contains(OURS));
+            assert!(!rest.contains(OURS));
         }
         let odd_space = "\u{2000}__Host-session=abc".as_bytes();
         assert_eq!(cookies(&[odd_space]).unambiguous(OURS), None);
@@ -151,10 +152,7 @@ mod tests {
     fn two_values_under_one_name_are_none() {
         assert_eq!(cookies(&[b"__Host-session=a; __Host-session=b"]).unambiguous(OURS), None);
         assert_eq!(cookies(&[b"__Host-session=a; __Host-session=a"]).unambiguous(OURS), Some("a"));
-        assert_eq!(
-            cookies(&[b"__Host-session=a; __Host-session=b"]).without(is_ours).as_deref(),
-            Some(&b""[..])
-        );
+        assert_eq!(cookies(&[b"__Host-session=a; __Host-session=b"]).without(is_ours).as_deref(), Some(""));
     }
 
     proptest! {
@@ -164,7 +162,7 @@ mod tests {
         ) {
             let cookies = cookies(&[line.as_bytes()]);
             if let Some(rest) = cookies.without(is_ours) {
-                let again = super::Cookies { first: Some(&rest), more: Vec::new() };
+                let again = super::Cookies { first: Some(rest.as_bytes()), more: Vec::new() };
                 prop_assert_eq!(again.unambiguous(OURS), None);
                 prop_assert_eq!(again.without(is_ours), None);
             } else {
