@@ -11,14 +11,15 @@ demo:
 	@$(CARGO) build --quiet --workspace --bins
 	@exec $(TARGET)/debug/testbed demo
 
-# All checks and tests.
+# All checks and tests. `make test TESTS=login` runs the black-box tests with that in their names.
+# They wait for real neighbours more than they compute, so more of them run at once than there are cores.
 test:
 	@scripts/install-tools
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	$(CARGO) build --workspace --bins
 	$(CARGO) test --workspace --lib --bins
-	$(TARGET)/debug/testbed run -- $(CARGO) test --test blackbox $(TESTS)
+	$(TARGET)/debug/testbed run -- $(CARGO) test --test blackbox -- --test-threads 8 $(TESTS)
 
 # A Keycloak that stays for many runs of the black-box tests in another shell.
 testbed:

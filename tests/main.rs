@@ -1,2 +1,19 @@
 //! Black-box tests, one file a capability: the program, Envoy, Keycloak and Chromium as they are, reached only from
 //! outside. `make test` runs them over one shared Keycloak.
+
+mod callback;
+mod chromium;
+mod config;
+mod cors;
+mod frontends;
+mod lifecycle;
+mod login;
+mod logout;
+mod own_endpoints;
+mod paths;
+mod refresh;
+mod requests;
+mod secrets;
+mod steps;
+mod tabs;
+mod upstream_headers;

@@ -309,7 +309,7 @@ impl Flows {
             subject = session.subject,
             "signed in"
         );
-        let mut cookies = self.crowded_out(site, request);
+        let mut cookies = self.crowded_out(site, request, 0);
         cookies.push(CookieChange::SetSession(id.cookie_value()));
         Ok(CallbackOutcome::SignedIn(LoginStep { location: return_to.to_owned(), cookies }))
     }

@@ -219,8 +219,12 @@ fn check_origin(site: &Site, rule: &Rule, request: &Request<'_>) -> Result<(), O
 }
 
 fn refuse(site: &Arc<Site>, request: &Request<'_>, navigation: Navigation, refusal: Refusal) -> Verdict {
-    // A submitted form is answered with a page, although it is not sent to the login.
-    let kind = if navigation == Navigation::Never { Kind::Fetch } else { Kind::of_target(request) };
+    let kind = match (&refusal, navigation) {
+        // Navigations are sent to the login; everything else without a session is told where it is.
+        (Refusal::NotSignedIn, _) | (_, Navigation::Never) => Kind::Fetch,
+        // A submitted form is answered with a page like any other navigation.
+        _ => Kind::of_target(request),
+    };
     Verdict::Refuse(Refused {
         site: Some(Arc::clone(site)),
         refusal,

@@ -84,7 +84,7 @@ impl Flows {
         request: &Request<'_>,
         transaction: &Transaction,
     ) -> Option<Vec<CookieChange>> {
-        let mut changes = self.crowded_out(site, request);
+        let mut changes = self.crowded_out(site, request, 1);
         let name = cookie_name(site, &transaction.state);
         let mut value = self.seal(site, transaction)?;
         if name.len() + value.len() > MAXIMUM_COOKIE {
@@ -108,8 +108,8 @@ impl Flows {
         equal_in_constant_time(&transaction.state, state).then_some((name, transaction))
     }
 
-    /// Leftovers that no longer open, and the oldest of those that do, so that there is room for one more.
-    pub(super) fn crowded_out(&self, site: &Site, request: &Request<'_>) -> Vec<CookieChange> {
+    /// Leftovers that no longer open, and the oldest of those that do, so that there is room for `room` more.
+    pub(super) fn crowded_out(&self, site: &Site, request: &Request<'_>, room: usize) -> Vec<CookieChange> {
         let prefix = site.frontend.transaction_cookie_prefix();
         let mut open: Vec<(Timestamp, &str)> = Vec::new();
         let mut changes: Vec<CookieChange> = Vec::new();
@@ -121,8 +121,9 @@ impl Flows {
                 None => changes.push(CookieChange::Clear(cookie.name.to_owned())),
             }
         }
-        open.sort();
-        let surplus = (open.len() + 1).saturating_sub(MAXIMUM_TRANSACTIONS);
+        // Stable: of the same second, the first is the oldest, since browsers send cookies by age (RFC 6265 section 5.4).
+        open.sort_by_key(|(created_at, _)| *created_at);
+        let surplus = (open.len() + room).saturating_sub(MAXIMUM_TRANSACTIONS);
         changes.extend(open.iter().take(surplus).map(|(_, name)| CookieChange::Clear((*name).to_owned())));
         changes.truncate(MAXIMUM_CLEARED);
         changes

@@ -27,7 +27,13 @@ impl<'a> Path<'a> {
         if plain {
             return Some(Self { literal: Cow::Borrowed(raw), others: BTreeSet::new() });
         }
-        let literal = merge_slashes(&resolve_dots(&decode_unreserved(raw)?));
+        let decoded = decode_unreserved(raw)?;
+        let literal = merge_slashes(&resolve_dots(&decoded));
+        // `/a//../b`: the standard takes `..` for the end of the empty segment, a server that merges slashes first
+        // for the end of `a`.
+        if merge_slashes(&resolve_dots(&merge_slashes(&decoded))) != literal {
+            return None;
+        }
         let others = readings(&literal)?;
         Some(Self { literal: Cow::Owned(literal), others })
     }
@@ -201,6 +207,7 @@ mod tests {
             "/%25252525252541",
             "/%ff",
             "/a\u{0}",
+            "/a//../b",
             "/a/..%2fb",
             "/a/..%252fb",
             "/a/..;x/b",

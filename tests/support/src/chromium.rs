@@ -1,7 +1,7 @@
 //! A real browser: headless Chromium, driven through WebDriver.
 
 use crate::process::Process;
-use crate::{ports, tools, wait};
+use crate::{files, ports, tools, wait};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use reqwest::{Client, Method};
@@ -30,7 +30,7 @@ const FLAGS: [&str; 9] = [
     "--window-size=1100,900",
 ];
 
-/// A browser with one window. Dropping it ends it.
+/// A browser, at first with one tab. Dropping it ends it.
 pub struct Chromium {
     http: Client,
     session: String,
@@ -42,7 +42,7 @@ pub struct Chromium {
 impl Chromium {
     /// Starts a browser that knows nothing yet.
     pub async fn start() -> Self {
-        let dir = tempfile::Builder::new().prefix("chromium-").tempdir().expect("a temporary directory");
+        let dir = files::temporary("chromium-");
         let port = ports::free();
         let mut command = Command::new(tools::chromedriver());
         command.arg(format!("--port={port}"));
@@ -90,6 +90,23 @@ impl Chromium {
                 self.source().await
             ),
         }
+    }
+
+    /// The tab that it shows, to come back to it.
+    pub async fn tab(&self) -> String {
+        string(self.get("/window").await)
+    }
+
+    /// Opens another tab and shows it.
+    pub async fn new_tab(&self) -> String {
+        let tab = string(self.post("/window/new", &json!({"type": "tab"})).await["handle"].take());
+        self.show_tab(&tab).await;
+        tab
+    }
+
+    /// Shows a tab.
+    pub async fn show_tab(&self, tab: &str) {
+        self.post("/window", &json!({"handle": tab})).await;
     }
 
     /// The title of the page.

@@ -49,7 +49,7 @@ pub fn check_ports() -> Result<(), String> {
 impl Demo {
     /// Starts everything, and says so.
     pub async fn start() -> Self {
-        let dir = tempfile::Builder::new().prefix("demo-").tempdir().expect("a temporary directory");
+        let dir = files::temporary("demo-");
         println!("starting Keycloak");
         let keycloak = Keycloak::start_on(KEYCLOAK_PORT).await;
         println!("making the realms corp and demo");

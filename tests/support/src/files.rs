@@ -2,10 +2,16 @@
 
 use serde_json::Value;
 use std::path::PathBuf;
+use tempfile::TempDir;
 
 /// The path of a file below `envoy/`.
 pub fn path(name: &str) -> PathBuf {
     PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../envoy")).join(name)
+}
+
+/// A new directory that goes when it is dropped.
+pub fn temporary(prefix: &str) -> TempDir {
+    tempfile::Builder::new().prefix(prefix).tempdir().expect("a temporary directory")
 }
 
 /// A file below `envoy/`, YAML or JSON, as a value.

@@ -1,11 +1,11 @@
 //! The program under test, run as its users run it.
 
 use crate::envoy::Ports;
-use crate::process::Process;
+use crate::process::{Process, Signal};
 use crate::{files, tools, wait};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 const START: Duration = Duration::from_secs(30);
@@ -14,8 +14,12 @@ const START: Duration = Duration::from_secs(30);
 pub struct Program {
     process: Process,
     dir: PathBuf,
+    environment: Environment,
     listeners: Vec<u16>,
 }
+
+/// Variables that a program gets besides those of this process.
+pub type Environment = Vec<(String, String)>;
 
 impl Program {
     /// The demo's configuration with these ports and the issuer of this realm.
@@ -33,16 +37,17 @@ impl Program {
     }
 
     /// Starts it and waits until both its listeners accept. Its log and the configuration lie in `dir`.
-    pub async fn start(config: &Value, dir: &Path) -> Self {
-        let mut program = Self::launch(config, dir);
+    pub async fn start(config: &Value, dir: &Path, environment: &Environment) -> Self {
+        let mut program = Self::launch(config, dir, environment);
         program.ready().await;
         program
     }
 
     /// Starts it without waiting, for configurations that it must refuse.
-    pub fn launch(config: &Value, dir: &Path) -> Self {
-        let file = write(config, dir);
-        Self { process: serve(&file, dir), dir: dir.to_owned(), listeners: listeners(config) }
+    pub fn launch(config: &Value, dir: &Path, environment: &Environment) -> Self {
+        let process = serve_with(&write(config, dir), dir, environment);
+        let (dir, environment) = (dir.to_owned(), environment.clone());
+        Self { process, dir, environment, listeners: listeners(config) }
     }
 
     /// Ends it if it still runs and starts it again with the same configuration.
@@ -53,13 +58,18 @@ impl Program {
 
     /// Starts it again with the same configuration, after it was stopped or killed.
     pub async fn start_again(&mut self) {
-        self.process = serve(&self.dir.join(FILE), &self.dir);
+        self.process = serve_with(&self.dir.join(FILE), &self.dir, &self.environment);
         self.ready().await;
     }
 
     /// The process, to stop, kill, pause and resume it.
     pub fn process(&mut self) -> &mut Process {
         &mut self.process
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        self.process.signal(signal);
     }
 
     /// Everything that it has logged so far.
@@ -81,9 +91,11 @@ impl Program {
     }
 }
 
-/// Runs `keycloak-bff` with these arguments to its end.
-pub fn run(arguments: &[&str]) -> Output {
-    Command::new(tools::keycloak_bff()).args(arguments).output().expect("keycloak-bff can be started")
+/// Runs `keycloak-bff` with these arguments and variables to its end.
+pub fn run(arguments: &[&str], environment: &Environment) -> Output {
+    let mut command = Command::new(tools::keycloak_bff());
+    command.args(arguments).envs(environment.iter().cloned()).stdin(Stdio::null());
+    command.output().expect("keycloak-bff can be started")
 }
 
 const FILE: &str = "keycloak-bff.json";
@@ -97,8 +109,12 @@ fn write(config: &Value, dir: &Path) -> PathBuf {
 
 /// `serve` with a configuration file.
 pub fn serve(file: &Path, dir: &Path) -> Process {
+    serve_with(file, dir, &Environment::new())
+}
+
+fn serve_with(file: &Path, dir: &Path, environment: &Environment) -> Process {
     let mut command = Command::new(tools::keycloak_bff());
-    command.arg("serve").arg("--config").arg(file);
+    command.arg("serve").arg("--config").arg(file).envs(environment.iter().cloned());
     Process::spawn("keycloak-bff", &mut command, dir)
 }
 

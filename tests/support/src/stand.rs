@@ -2,10 +2,12 @@
 
 use crate::envoy::{Envoy, Ports};
 use crate::files;
+use crate::gate::Gate;
 use crate::keycloak::{AdminApi, Realm};
-use crate::program::Program;
+use crate::ports;
+use crate::program::{Environment, Program};
 use crate::upstream::Upstream;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 use tempfile::TempDir;
@@ -24,6 +26,8 @@ pub struct Stand {
     pub realm: Realm,
     /// This test's copy of realm `corp`, if it was asked for.
     pub corp: Option<Realm>,
+    /// What stands between everyone and Keycloak, if it was asked for.
+    pub gate: Option<Gate>,
     /// The program under test.
     pub program: Program,
     /// Envoy in front of it.
@@ -36,6 +40,7 @@ pub struct Stand {
     pub program_config: Value,
     /// The configuration that Envoy runs with.
     pub envoy_config: Value,
+    environment: Environment,
     dir: TempDir,
 }
 
@@ -74,11 +79,29 @@ impl Stand {
     pub async fn reconfigure(&mut self, edit: impl FnOnce(&mut Value)) {
         edit(&mut self.program_config);
         self.program.process().stop().await;
-        self.program = Program::start(&self.program_config, self.dir.path()).await;
+        self.program = Program::start(&self.program_config, self.dir.path(), &self.environment).await;
+    }
+
+    /// Another copy of realm `demo` for the same addresses, for a second provider.
+    pub async fn another_realm(&self) -> Realm {
+        let mut realm = RealmNames::new().apply("demo", &self.ports, self.keycloak.server());
+        remove_broker(&mut realm);
+        self.keycloak.create_realm(&realm).await
+    }
+
+    /// The gate; panics if none was asked for.
+    pub fn gate(&self) -> &Gate {
+        self.gate.as_ref().expect("the stand was built with a gate")
     }
 }
 
 type Edit = Box<dyn FnOnce(&mut Value) + Send>;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum GateAtStart {
+    Open,
+    Closed,
+}
 
 /// What a stand shall have other than the demo.
 #[derive(Default)]
@@ -86,6 +109,8 @@ pub struct Builder {
     keycloak: Option<String>,
     with_corp: bool,
     authorize_own_endpoints: bool,
+    gate: Option<GateAtStart>,
+    environment: Environment,
     realm: Vec<Edit>,
     program: Vec<Edit>,
     envoy: Vec<Edit>,
@@ -107,6 +132,24 @@ impl Builder {
     /// Has Envoy ask the external authorizer for `/auth/` as well.
     pub fn authorize_own_endpoints(mut self) -> Self {
         self.authorize_own_endpoints = true;
+        self
+    }
+
+    /// Puts a gate between everyone and Keycloak.
+    pub fn with_gate(mut self) -> Self {
+        self.gate = Some(GateAtStart::Open);
+        self
+    }
+
+    /// Puts a gate between everyone and Keycloak that refuses connections until it is opened.
+    pub fn with_closed_gate(mut self) -> Self {
+        self.gate = Some(GateAtStart::Closed);
+        self
+    }
+
+    /// Gives the program an environment variable.
+    pub fn environment(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
         self
     }
 
@@ -136,11 +179,10 @@ impl Builder {
     /// Starts everything and waits until it is ready.
     pub async fn start(self) -> Stand {
         let keycloak = AdminApi::new(&self.keycloak.unwrap_or_else(shared_keycloak));
-        let dir = tempfile::Builder::new().prefix("stand-").tempdir().expect("a temporary directory");
+        let dir = files::temporary("stand-");
         let ports = Ports::free();
 
-        let suffix = format!("{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        let names = RealmNames { demo: format!("demo-{suffix}"), corp: format!("corp-{suffix}") };
+        let names = RealmNames::new();
         let corp = match self.with_corp {
             true => Some(keycloak.create_realm(&names.apply("corp", &ports, keycloak.server())).await),
             false => None,
@@ -149,10 +191,15 @@ impl Builder {
         if corp.is_none() {
             remove_broker(&mut realm);
         }
+        let gate = match self.gate {
+            Some(at_start) => Some(gate(at_start, &keycloak, &mut realm).await),
+            None => None,
+        };
         apply(self.realm, &mut realm);
         let realm = keycloak.create_realm(&realm).await;
 
-        let mut program_config = Program::config(&ports, &realm.issuer());
+        let server = gate.as_ref().map_or_else(|| keycloak.server().to_owned(), Gate::url);
+        let mut program_config = Program::config(&ports, &format!("{server}/realms/{}", realm.name()));
         apply(self.program, &mut program_config);
         let mut envoy_config = Envoy::config(&ports);
         if self.authorize_own_endpoints {
@@ -162,10 +209,24 @@ impl Builder {
 
         let upstream = Upstream::start(ports.upstream).await;
         let (program, envoy) = tokio::join!(
-            Program::start(&program_config, dir.path()),
+            Program::start(&program_config, dir.path(), &self.environment),
             Envoy::start(&envoy_config, dir.path()),
         );
-        Stand { keycloak, realm, corp, program, envoy, upstream, ports, program_config, envoy_config, dir }
+        let environment = self.environment;
+        Stand {
+            keycloak,
+            realm,
+            corp,
+            gate,
+            program,
+            envoy,
+            upstream,
+            ports,
+            program_config,
+            envoy_config,
+            environment,
+            dir,
+        }
     }
 }
 
@@ -176,6 +237,12 @@ struct RealmNames {
 }
 
 impl RealmNames {
+    /// Names that no other realm has.
+    fn new() -> Self {
+        let suffix = format!("{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        Self { demo: format!("demo-{suffix}"), corp: format!("corp-{suffix}") }
+    }
+
     /// A realm of the demo under its name here, with the addresses of this stand.
     fn apply(&self, realm: &str, ports: &Ports, server: &str) -> Value {
         let demo = Ports::DEMO;
@@ -194,6 +261,17 @@ impl RealmNames {
         value["realm"] = Value::from(name.as_str());
         value
     }
+}
+
+/// A gate before the server, and a realm whose every address leads through it.
+async fn gate(at_start: GateAtStart, keycloak: &AdminApi, realm: &mut Value) -> Gate {
+    let target = keycloak.server().rsplit_once(':').and_then(|(_, port)| port.parse().ok());
+    let gate = Gate::closed(ports::free(), target.expect("the server's address ends in its port"));
+    if at_start == GateAtStart::Open {
+        gate.open().await;
+    }
+    files::merge(realm, &json!({"attributes": {"frontendUrl": gate.url()}}));
+    gate
 }
 
 fn remove_broker(realm: &mut Value) {

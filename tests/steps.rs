@@ -1,0 +1,160 @@
+//! Steps that many tests take in the same way.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use keycloak_bff_testbed::cookies::Cookie;
+use keycloak_bff_testbed::{Response, Stand, UserAgent, wait};
+use reqwest::Method;
+use serde_json::{Value, json};
+use std::time::Duration;
+use url::Url;
+
+/// The name of the demo's session cookie, on both frontends.
+pub const SESSION: &str = "__Host-session";
+/// The hosts of the demo's frontends.
+pub const APP: &str = "app.demo.localhost";
+pub const ADMIN: &str = "admin.demo.localhost";
+
+/// How long a condition may take to come about, unless it waits for a token's end.
+pub const SOON: Duration = Duration::from_secs(30);
+
+/// A browser that is signed in on the app frontend.
+pub async fn signed_in(stand: &Stand, user: &str) -> UserAgent {
+    let agent = UserAgent::new();
+    let landed = agent.sign_in(format!("{}/api/echo", stand.app()), user, user).await;
+    assert_eq!(landed.status, 200, "{user} should be signed in: {landed:#?}");
+    agent
+}
+
+/// The value of the browser's session cookie on a frontend.
+pub fn session_id(agent: &UserAgent, host: &str) -> Option<String> {
+    agent.cookies.get(host, SESSION).map(|cookie| cookie.value)
+}
+
+/// The cookies of the browser's logins under way on the app frontend.
+pub fn transactions(agent: &UserAgent) -> Vec<Cookie> {
+    let cookies = agent.cookies.of(APP).into_iter();
+    cookies.filter(|cookie| cookie.name.starts_with("__Host-login-app-")).collect()
+}
+
+/// A browser that knows nothing but one session cookie.
+pub fn agent_with_session(host: &str, id: &str) -> UserAgent {
+    let agent = UserAgent::new();
+    plant(&agent, host, SESSION, id);
+    agent
+}
+
+/// Puts a cookie into a browser as the program itself would have set it.
+pub fn plant(agent: &UserAgent, host: &str, name: &str, value: &str) {
+    agent.cookies.put(Cookie {
+        name: name.to_owned(),
+        value: value.to_owned(),
+        host: host.to_owned(),
+        host_only: true,
+        path: "/".to_owned(),
+        secure: true,
+        http_only: true,
+        same_site: keycloak_bff_testbed::cookies::SameSite::Lax,
+        expires: None,
+    });
+}
+
+/// The access token that reaches the API, by what the upstream saw.
+pub async fn access_token(stand: &Stand, agent: &UserAgent) -> String {
+    let echo = agent.fetch(format!("{}/api/echo", stand.app())).await;
+    bearer(&echo)
+        .unwrap_or_else(|| panic!("no access token reached the API: {} {}", echo.status, echo.text()))
+}
+
+/// The access token that an echo shows.
+pub fn bearer(echo: &Response) -> Option<String> {
+    (echo.status == 200).then(|| echo.echoed("authorization"))??.strip_prefix("Bearer ").map(str::to_owned)
+}
+
+/// The claims of a token.
+pub fn claims(token: &str) -> Value {
+    let body = token.split('.').nth(1).expect("a JWT has three parts");
+    let body = URL_SAFE_NO_PAD.decode(body).expect("a JWT is base64url");
+    serde_json::from_slice(&body).expect("a JWT holds JSON")
+}
+
+/// Waits until a token's time is over.
+pub async fn until_expired(token: &str) {
+    let end = Duration::from_secs(claims(token)["exp"].as_u64().expect("a token ends"));
+    let is_over = async || (std::time::UNIX_EPOCH.elapsed().ok()? > end).then_some(());
+    wait::until("the end of the access token", Duration::from_secs(120), is_over).await;
+}
+
+/// Has requests wait for Keycloak as long as a test holds it back.
+pub fn patient(config: &mut Value) {
+    config["sessions"]["refresh_wait"] = json!("30s");
+}
+
+/// Has Envoy wait for the program as long as that.
+pub fn patient_envoy(envoy: &mut Value) {
+    let filter =
+        "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config/http_filters/0/typed_config";
+    let filter = envoy.pointer_mut(filter).expect("the ext_authz filter");
+    filter["grpc_service"]["timeout"] = json!("30s");
+}
+
+/// How many checks Envoy waits for at this moment.
+pub async fn checks_under_way(stand: &Stand) -> u64 {
+    let name = "cluster.bff.upstream_rq_active: ";
+    let stats = format!("http://127.0.0.1:{}/stats?filter=cluster.bff.upstream_rq_active", stand.ports.admin);
+    let stats = UserAgent::new().fetch(stats).await.text();
+    let count = stats.lines().find_map(|line| line.strip_prefix(name)?.parse().ok());
+    count.unwrap_or_else(|| panic!("Envoy does not tell: {stats}"))
+}
+
+/// A login that was begun: the browser shows Keycloak's page.
+pub struct Begun {
+    /// Keycloak's login page.
+    pub page: Response,
+    /// Where the browser was sent to ask for the login.
+    pub request: Url,
+}
+
+impl Begun {
+    /// Begins a login on the app frontend that shall return to `return_to`.
+    pub async fn at(stand: &Stand, agent: &UserAgent, return_to: &str) -> Self {
+        let mut url = Url::parse(&format!("{}/auth/login", stand.app())).expect("a URL");
+        url.query_pairs_mut().append_pair("return_to", return_to);
+        let page = agent.navigate(url).await;
+        assert!(page.is_login_page(), "{page:#?}");
+        let request = page.hops[0].location.as_deref().expect("a login redirects");
+        Self { request: Url::parse(request).expect("a URL"), page }
+    }
+
+    /// A parameter of the authorization request.
+    pub fn parameter(&self, name: &str) -> String {
+        let found = self.request.query_pairs().find(|(key, _)| key == name);
+        found.unwrap_or_else(|| panic!("no {name} in {}", self.request)).1.into_owned()
+    }
+
+    pub fn state(&self) -> String {
+        self.parameter("state")
+    }
+
+    /// Signs in at Keycloak and gives the callback's address instead of going there.
+    pub async fn callback(&self, agent: &UserAgent, user: &str) -> String {
+        let form = [("username", user), ("password", user), ("credentialId", "")];
+        let request = agent.navigate(self.page.login_form()).method(Method::POST).form(&form);
+        let answer = request.from_page(&self.page.url).without_redirects().await;
+        answer.header("location").unwrap_or_else(|| panic!("Keycloak did not redirect: {answer:#?}"))
+    }
+}
+
+/// The callback's address with these parameters.
+pub fn callback_url(stand: &Stand, parameters: &[(&str, &str)]) -> String {
+    let mut url = Url::parse(&format!("{}/auth/callback", stand.app())).expect("a URL");
+    url.query_pairs_mut().extend_pairs(parameters);
+    url.into()
+}
+
+/// Waits until Keycloak has written `count` events of a kind, and shows that there are no more of them.
+pub async fn events(stand: &Stand, kind: &str, count: usize) {
+    let enough = async || (stand.realm.count_events(kind).await >= count).then_some(());
+    wait::until(&format!("{count} events {kind}"), SOON, enough).await;
+    assert_eq!(stand.realm.count_events(kind).await, count, "{kind}");
+}
