@@ -129,3 +129,18 @@ async fn two_tabs_sign_in_one_after_the_other() {
     let cookies = browser.cookies().await;
     assert_eq!(cookies.len(), 1, "no login is left under way: {cookies:?}");
 }
+
+#[tokio::test]
+async fn a_strict_cookie_is_there_on_the_page_that_a_login_ends_on() {
+    let strict = |config: &mut serde_json::Value| {
+        config["frontends"][0]["cookie"] = serde_json::json!({"same_site": "strict"});
+    };
+    let (stand, browser) = tokio::join!(Stand::builder().program(strict).start(), Chromium::start());
+    let page = format!("{}/api/echo", stand.app());
+    browser.open(&page).await;
+    browser.wait_for_url(&stand.realm.issuer()).await;
+    browser.sign_in("alice", "alice").await;
+    // By a redirect from Keycloak the cookie would not be sent, and the browser would go round in circles.
+    browser.wait_for_url(&page).await;
+    browser.wait_for_text("body", |text| text.contains("x-user-name")).await;
+}

@@ -52,6 +52,20 @@ async fn a_session_outlives_its_access_tokens() {
 }
 
 #[tokio::test]
+async fn signing_in_anew_at_one_frontend_leaves_the_session_of_the_other_alone() {
+    let stand = with_token_life(8).start().await;
+    let agent = signed_in(&stand, "alice").await;
+    let id = session_id(&agent, APP);
+    let token = access_token(&stand, &agent).await;
+    // Keycloak moves the time of the sign-in, which is in the ID token of every refresh from then on.
+    let page = agent.navigate(format!("{}/auth/login?force=true&return_to=/api/echo", stand.admin())).await;
+    assert!(page.is_login_page(), "Keycloak should ask again: {page:#?}");
+    assert_eq!(agent.submit_login(&page, "alice", "alice").await.status, 200);
+    next_token(&stand, &agent, &token, SOON).await;
+    assert_eq!(session_id(&agent, APP), id);
+}
+
+#[tokio::test]
 async fn fifty_requests_with_a_token_that_is_over_cause_one_refresh() {
     let stand = with_token_life(4).with_gate().program(patient).envoy(patient_envoy).start().await;
     let agent = signed_in(&stand, "alice").await;
