@@ -80,6 +80,11 @@ impl CookieSection {
     }
 }
 
+/// Whether a cookie for `domain` reaches `host` (RFC 6265 section 5.1.3).
+pub(super) fn is_at_or_below(host: &str, domain: &str) -> bool {
+    host == domain || host.strip_suffix(domain).is_some_and(|rest| rest.ends_with('.'))
+}
+
 /// RFC 6265 section 5.3: a host may set cookies for itself and the domains above it, but not for a whole suffix.
 fn check_domain(domain: &str, origins: &[Url], at: &At<'_>, checker: &mut Checker<'_>) {
     if !domain.contains('.') || domain.starts_with('.') {
@@ -88,9 +93,7 @@ fn check_domain(domain: &str, origins: &[Url], at: &At<'_>, checker: &mut Checke
     }
     for origin in origins {
         let fits = match origin.host() {
-            Some(Host::Domain(host)) => {
-                host == domain || host.strip_suffix(domain).is_some_and(|rest| rest.ends_with('.'))
-            }
+            Some(Host::Domain(host)) => is_at_or_below(host, domain),
             // RFC 6265 section 5.1.3: domains above it are for names only.
             _ => false,
         };

@@ -5,7 +5,7 @@ use url::Url;
 
 use super::{
     Checker,
-    cookie::CookieSection,
+    cookie::{CookieSection, is_at_or_below},
     cors::CorsSection,
     duration::Span,
     errors::{At, ShapeErrors},
@@ -164,9 +164,7 @@ impl SessionCookie {
     /// Whether some host would get both cookies.
     fn clashes_with(&self, other: &Self) -> bool {
         let reaches = |cookie: &Self, host: &str| match &cookie.domain {
-            Some(domain) => {
-                host == domain || host.strip_suffix(domain).is_some_and(|rest| rest.ends_with('.'))
-            }
+            Some(domain) => is_at_or_below(host, domain),
             None => cookie.host == host,
         };
         self.frontend != other.frontend

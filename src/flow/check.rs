@@ -92,12 +92,7 @@ impl Flows {
             return refuse(site, request, rule.navigation, error.into());
         }
         match self.signed_in(site, rule, request).await {
-            Ok(signed_in) => Verdict::Allow(Allow {
-                site: Arc::clone(site),
-                signed_in,
-                cookie: request.cookies.without(|name| self.frontends.owns_cookie(name)),
-                cors: site.frontend.cors.grant(request),
-            }),
+            Ok(signed_in) => self.allow(site, request, signed_in),
             Err(Refusal::NotSignedIn) if Kind::of(request, rule.navigation) == Kind::Navigation => {
                 let way_back = ReturnTarget::parse(request.target, site).map(|_| request.target);
                 Verdict::Login(Arc::clone(site), site.login_url(way_back))
@@ -106,18 +101,22 @@ impl Flows {
         }
     }
 
+    fn allow(&self, site: &Arc<Site>, request: &Request<'_>, signed_in: Option<SignedIn>) -> Verdict {
+        Verdict::Allow(Allow {
+            site: Arc::clone(site),
+            signed_in,
+            cookie: request.cookies.without(|name| self.frontends.owns_cookie(name)),
+            cors: site.frontend.cors.grant(request),
+        })
+    }
+
     fn preflight(&self, site: &Arc<Site>, request: &Request<'_>) -> Verdict {
         let cors = &site.frontend.cors;
         match cors.preflight(request) {
             Some(preflight) => Verdict::Preflight(Arc::clone(site), preflight),
             // Where the gateway answers preflights but asks us first, as Istio does.
             None if !cors.answered_here && request.origin.is_some_and(|origin| cors.allows(origin)) => {
-                Verdict::Allow(Allow {
-                    site: Arc::clone(site),
-                    signed_in: None,
-                    cookie: request.cookies.without(|name| self.frontends.owns_cookie(name)),
-                    cors: None,
-                })
+                self.allow(site, request, None)
             }
             None => refuse(site, request, Navigation::Never, Refusal::ForeignOrigin),
         }
