@@ -4,6 +4,7 @@ use tokio::{sync::watch, time::timeout};
 
 use super::{
     Flows,
+    bulkhead::Urgency,
     refresh::{Begun, Outcome, Subject},
 };
 use crate::{
@@ -173,7 +174,8 @@ impl Flows {
             frontend: Arc::clone(&site.frontend),
             provider: Arc::clone(provider),
         };
-        match self.refresher.begin(subject, &tokens) {
+        let urgency = if usable { Urgency::Background } else { Urgency::WaitedFor };
+        match self.refresher.begin(subject, &tokens, urgency) {
             _ if usable => Ok(tokens),
             Begun::AlreadyDone => self.without_refresh(session, RETRY_DURING_REFRESH),
             Begun::Paused(pause) => self.without_refresh(session, pause),

@@ -311,3 +311,43 @@ async fn a_refreshed_id_token_that_is_wrong_costs_neither_the_session_nor_its_re
     test.clock.advance(Duration::from_secs(30));
     assert!(verdict(&test, &ask).await.starts_with("allow access-"));
 }
+
+#[tokio::test]
+async fn refreshes_are_bounded_and_those_that_are_waited_for_go_first() {
+    let provider = FakeProvider::start().await;
+    let test = Arc::new(flows(site(ORIGIN), &provider.issuer));
+    provider.close();
+    let cookies: Vec<String> = (0..64).map(|_| test.sign_in(&json!({})).1).collect();
+    // Near their end: 60 refreshes behind the requests, of which 32 may call the provider.
+    test.clock.advance(Duration::from_secs(45));
+    for cookie in &cookies[..60] {
+        let answer = verdict(&test, &request("GET", "/a", &[("cookie", cookie)])).await;
+        assert!(answer.starts_with("allow header."), "{answer}");
+    }
+    while provider.calls() < 32 {
+        tokio::task::yield_now().await;
+    }
+    // Over: requests wait for somebody new, and for the one at the end of the queue.
+    test.clock.advance(Duration::from_secs(16));
+    let waiting = [&cookies[63], &cookies[59]].map(|cookie| {
+        let (test, cookie) = (Arc::clone(&test), cookie.clone());
+        tokio::spawn(async move { verdict(&test, &request("GET", "/a", &[("cookie", &cookie)])).await })
+    });
+    while test.flows.refresher.tasks.len() < 61 {
+        tokio::task::yield_now().await;
+    }
+    provider.admit(2);
+    while provider.calls() < 34 {
+        tokio::task::yield_now().await;
+    }
+    let mut first: Vec<String> = provider.presented().split_off(32);
+    first.sort();
+    assert_eq!(first, ["refresh-of-59", "refresh-of-63"]);
+    provider.open();
+    for task in waiting {
+        assert!(task.await.unwrap().starts_with("allow access-"));
+    }
+    test.flows.refresher.tasks.close();
+    test.flows.refresher.tasks.wait().await;
+    assert_eq!((provider.calls(), provider.most_at_once()), (61, 32));
+}

@@ -2,6 +2,7 @@
 //! The doors call in here with borrowed views and get plain answers back; nothing here knows protobuf or a web
 //! framework.
 
+mod bulkhead;
 mod callback;
 mod check;
 mod login;

@@ -7,6 +7,7 @@ use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
 use super::{
+    bulkhead::{Bulkhead, Turn, Urgency},
     refresh_outcome::{Consequence, consequence, pause},
     token_building,
 };
@@ -68,7 +69,9 @@ pub(super) enum Begun {
 /// Renews tokens: once per session however many requests ask, in tasks of their own, so that a caller that leaves
 /// does not lose what the provider has already exchanged.
 pub struct Refresher {
-    running: DashMap<SessionKey, watch::Receiver<Option<Outcome>>>,
+    running: DashMap<SessionKey, Running>,
+    /// By the name of the provider.
+    bulkheads: DashMap<Arc<str>, Arc<Bulkhead>>,
     sessions: Arc<MemoryStore>,
     /// When to renew.
     pub settings: RefreshSettings,
@@ -76,6 +79,13 @@ pub struct Refresher {
     pub tasks: TaskTracker,
     random: SharedRandom,
     clock: SharedClock,
+}
+
+/// A refresh that waits for its turn or calls the provider.
+struct Running {
+    outcome: watch::Receiver<Option<Outcome>>,
+    bulkhead: Arc<Bulkhead>,
+    turn: Turn,
 }
 
 /// One session to be refreshed.
@@ -95,13 +105,19 @@ impl Refresher {
         random: SharedRandom,
         clock: SharedClock,
     ) -> Self {
-        Self { running: DashMap::new(), sessions, settings, tasks, random, clock }
+        Self { running: DashMap::new(), bulkheads: DashMap::new(), sessions, settings, tasks, random, clock }
     }
 
     /// Begins to renew the tokens that the caller saw, or joins whoever did already.
-    pub(super) fn begin(self: &Arc<Self>, subject: Subject, seen: &Arc<Tokens>) -> Begun {
+    pub(super) fn begin(self: &Arc<Self>, subject: Subject, seen: &Arc<Tokens>, urgency: Urgency) -> Begun {
         let place = match self.running.entry(subject.key) {
-            Entry::Occupied(running) => return Begun::Running(running.get().clone()),
+            Entry::Occupied(running) => {
+                let Running { outcome, bulkhead, turn } = running.get();
+                if urgency == Urgency::WaitedFor {
+                    bulkhead.hurry(*turn);
+                }
+                return Begun::Running(outcome.clone());
+            }
             Entry::Vacant(place) => place,
         };
         // Under the lock of the entry: a refresh that ended since the caller looked has stored its tokens by now.
@@ -113,20 +129,38 @@ impl Refresher {
             return Begun::Paused(pause);
         }
         let (sender, receiver) = watch::channel(None);
-        place.insert(receiver.clone());
+        let bulkhead = self.bulkhead(&subject.provider);
+        let (turn, permit) = bulkhead.queue_up(urgency);
+        place.insert(Running { outcome: receiver.clone(), bulkhead, turn });
         let this = Arc::clone(self);
         let seen = Arc::clone(seen);
         self.tasks.spawn(async move {
             // Also when the refresh panics: then the sender is dropped without an outcome, and waiters see that.
             let place = Place { refresher: &this, key: subject.key };
-            let outcome = this.run(&subject, &seen).await;
+            let outcome = match permit.await {
+                Ok(_permit) => this.run(&subject, &seen).await,
+                Err(_) => Outcome::Failed,
+            };
             drop(place);
             let _ = sender.send(Some(outcome));
         });
         Begun::Running(receiver)
     }
 
+    fn bulkhead(&self, provider: &Provider) -> Arc<Bulkhead> {
+        let settings = provider.settings();
+        if let Some(bulkhead) = self.bulkheads.get(&settings.name) {
+            return Arc::clone(&bulkhead);
+        }
+        let bulkhead = self.bulkheads.entry(Arc::clone(&settings.name));
+        Arc::clone(&bulkhead.or_insert_with(|| Bulkhead::new(settings.concurrent_refreshes)))
+    }
+
     async fn run(&self, subject: &Subject, seen: &Tokens) -> Outcome {
+        // Signed out while it waited for its turn.
+        if !self.sessions.holds(&subject.key, &subject.session) {
+            return Outcome::Ended;
+        }
         let Some(refresh_token) = &seen.refresh_token else { return Outcome::Failed };
         // The lives of the tokens count from here at the latest; the call may take long.
         let asked_at = self.clock.now();

@@ -43,8 +43,12 @@ pub(crate) struct FakeProvider {
 struct Shared {
     calls: AtomicUsize,
     answer: Mutex<(u16, Value)>,
-    /// Every call to the token endpoint takes a permit.
+    /// Every call to the token endpoint uses up a permit.
     gate: Semaphore,
+    under_way: AtomicUsize,
+    most_at_once: AtomicUsize,
+    /// The refresh tokens that were presented, in their order.
+    presented: Mutex<Vec<String>>,
 }
 
 impl FakeProvider {
@@ -54,6 +58,9 @@ impl FakeProvider {
             calls: AtomicUsize::new(0),
             answer: Mutex::new((200, Value::Null)),
             gate: Semaphore::new(Semaphore::MAX_PERMITS),
+            under_way: AtomicUsize::new(0),
+            most_at_once: AtomicUsize::new(0),
+            presented: Mutex::default(),
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let issuer = format!("http://{}", listener.local_addr().unwrap());
@@ -88,13 +95,33 @@ impl FakeProvider {
 
     /// Lets calls through again.
     pub(crate) fn open(&self) {
-        self.shared.gate.add_permits(1000);
+        self.admit(1000);
+    }
+
+    /// Lets `count` more calls through.
+    pub(crate) fn admit(&self, count: usize) {
+        self.shared.gate.add_permits(count);
+    }
+
+    /// The largest number of calls to the token endpoint that were under way at once.
+    pub(crate) fn most_at_once(&self) -> usize {
+        self.shared.most_at_once.load(Ordering::SeqCst)
+    }
+
+    /// The refresh tokens that were presented, in their order.
+    pub(crate) fn presented(&self) -> Vec<String> {
+        self.shared.presented.lock().clone()
     }
 }
 
-async fn token(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
+async fn token(State(shared): State<Arc<Shared>>, form: String) -> impl IntoResponse {
+    let under_way = shared.under_way.fetch_add(1, Ordering::SeqCst) + 1;
+    shared.most_at_once.fetch_max(under_way, Ordering::SeqCst);
+    let token = url::form_urlencoded::parse(form.as_bytes()).find(|(name, _)| name == "refresh_token");
+    shared.presented.lock().extend(token.map(|(_, token)| token.into_owned()));
     let call = shared.calls.fetch_add(1, Ordering::SeqCst) + 1;
-    let _permit = shared.gate.acquire().await;
+    shared.gate.acquire().await.unwrap().forget();
+    shared.under_way.fetch_sub(1, Ordering::SeqCst);
     let (status, body) = shared.answer.lock().clone();
     let tokens = json!({
         "access_token": format!("access-{call}"), "token_type": "Bearer", "expires_in": TOKEN_LIFETIME,
@@ -126,6 +153,7 @@ pub(crate) fn flows(site: Site, issuer: &str) -> TestFlows {
         clock_skew: Duration::from_secs(10),
         metadata_lifetime: Duration::from_secs(600),
         keys_lifetime: Duration::from_secs(600),
+        concurrent_refreshes: 32,
     };
     let http = HttpClient::new(Duration::from_secs(15)).unwrap();
     let provider = Arc::new(Provider::new(settings, http, Arc::clone(&clock)));
@@ -159,7 +187,7 @@ impl TestFlows {
         let set = TokenSet {
             access_token: format!("header.{payload}.signature").into(),
             expires_in: Some(Duration::from_secs(TOKEN_LIFETIME)),
-            refresh_token: Some("refresh-0".into()),
+            refresh_token: Some(format!("refresh-of-{}", self.flows.sessions.len()).into()),
             refresh_expires_in: Some(Duration::from_secs(1800)),
             id_token: Some("id-token".into()),
         };

@@ -20,6 +20,7 @@ fn settings() -> ProviderSettings {
         clock_skew: Duration::from_secs(SKEW),
         metadata_lifetime: Duration::ZERO,
         keys_lifetime: Duration::ZERO,
+        concurrent_refreshes: 32,
     }
 }
 

@@ -42,6 +42,8 @@ pub struct ProviderSettings {
     pub metadata_lifetime: Duration,
     /// How long the keys are kept.
     pub keys_lifetime: Duration,
+    /// How many refreshes may be under way at once.
+    pub concurrent_refreshes: usize,
 }
 
 /// One OpenID provider.
