@@ -30,15 +30,16 @@ use crate::{
     flow::{Flows, Refresher},
     oidc::{HttpClient, Provider},
     policy::Frontends,
-    session::{MemoryStore, UsedTransactions},
+    session::{MemoryStore, Remembered},
     web,
 };
 
 /// How often expired sessions and transactions are removed.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(30);
 
-/// How many used login transactions are remembered: 10,000 logins a minute for half an hour.
-const MAXIMUM_USED_TRANSACTIONS: usize = 300_000;
+/// How many used login transactions, used logout tokens and sign-outs are remembered of each: 10,000 a minute for half
+/// an hour.
+const MAXIMUM_REMEMBERED: usize = 300_000;
 
 /// The name under which the health of the authorization service is asked for.
 const AUTHORIZATION: &str = <AuthorizationServer<AuthorizationService> as NamedService>::NAME;
@@ -137,7 +138,9 @@ fn flows(config: Config, tasks: TaskTracker) -> Result<Flows, StartError> {
         frontends: Frontends::new(config.sites),
         providers,
         sessions,
-        used_transactions: UsedTransactions::new(MAXIMUM_USED_TRANSACTIONS, Arc::clone(&clock)),
+        used_transactions: Remembered::new(MAXIMUM_REMEMBERED, Arc::clone(&clock)),
+        used_logout_tokens: Remembered::new(MAXIMUM_REMEMBERED, Arc::clone(&clock)),
+        sign_outs: Remembered::new(MAXIMUM_REMEMBERED, Arc::clone(&clock)),
         key_ring,
         refresher: Arc::new(refresher),
         random,
@@ -185,6 +188,8 @@ async fn sweep(flows: Arc<Flows>) {
         ticks.tick().await;
         flows.sessions.remove_expired();
         flows.used_transactions.remove_expired();
+        flows.used_logout_tokens.remove_expired();
+        flows.sign_outs.remove_expired();
     }
 }
 

@@ -58,6 +58,8 @@ struct LoginSection {
     after_logout: String,
     #[deserr(default)]
     return_origins: Vec<String>,
+    #[deserr(default)]
+    front_channel_logout: bool,
 }
 
 impl Default for LoginSection {
@@ -68,6 +70,7 @@ impl Default for LoginSection {
             start_page: start.clone(),
             after_logout: start,
             return_origins: Vec::new(),
+            front_channel_logout: false,
         }
     }
 }
@@ -253,6 +256,7 @@ impl LoginSection {
             start_page: self.start_page,
             after_logout: self.after_logout,
             return_origins: self.return_origins,
+            front_channel_logout: self.front_channel_logout,
         }
     }
 }

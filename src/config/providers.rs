@@ -143,7 +143,7 @@ impl ProviderSection {
         Some(ProviderConfig {
             settings: ProviderSettings {
                 name: name?.into(),
-                issuer: issuer?,
+                issuer: issuer?.into(),
                 client_id: client_id?,
                 client_authentication: client_authentication?,
                 scopes: self.scopes,

@@ -56,6 +56,9 @@ pub enum CallbackError {
     /// There is no room for another session.
     #[error("the session store is full")]
     StoreFull,
+    /// The provider ended the session, or the user did, before this login was finished.
+    #[error("signed out while the login was under way")]
+    SignedOutMeanwhile,
     /// A fault of this program.
     #[error("{0}")]
     Internal(&'static str),
@@ -119,6 +122,7 @@ impl CallbackError {
             Self::StoreFull => {
                 (503, "too_many_sessions", "Too many people are signed in. Please try again later.")
             }
+            Self::SignedOutMeanwhile => (403, "signed_out", "You were signed out while you were signing in."),
             Self::Internal(_) => {
                 (503, "internal_error", "Something went wrong on our side. Please try again.")
             }
@@ -223,7 +227,7 @@ impl Flows {
             Use::Full => return Err(CallbackError::TooManyLogins),
         }
         let session = self.redeem(site, provider, code, transaction).await?;
-        self.start_session(site, request, session, &transaction.return_to)
+        self.start_session(site, request, session, transaction)
     }
 
     async fn provider_said_no(
@@ -278,6 +282,8 @@ impl Flows {
         let new = NewSession {
             handle: base64url(&handle),
             frontend: Arc::clone(&frontend.name),
+            provider: Arc::clone(&provider.settings().name),
+            issuer: Arc::clone(&provider.settings().issuer),
             subject,
             provider_session,
             tokens,
@@ -291,7 +297,7 @@ impl Flows {
         site: &Site,
         request: &Request<'_>,
         session: Session,
-        return_to: &str,
+        transaction: &Transaction,
     ) -> Result<CallbackOutcome, CallbackError> {
         let id = SessionId::random(&*self.random).map_err(|_| CallbackError::Internal("no randomness"))?;
         let session = Arc::new(session);
@@ -299,6 +305,12 @@ impl Flows {
             tracing::error!("a login was turned away: sessions.maximum is reached");
             CallbackError::StoreFull
         })?;
+        // Looked at afterwards: a sign-out that comes in between finds the session.
+        if self.was_signed_out_meanwhile(&session, transaction) {
+            self.sessions.remove(&id.key());
+            self.revoke_behind(session);
+            return Err(CallbackError::SignedOutMeanwhile);
+        }
         // The session that the browser had is over: nothing of before the login is carried on.
         if let Some((key, _)) = self.session(site, request) {
             self.sessions.remove(&key);
@@ -311,6 +323,6 @@ impl Flows {
         );
         let mut cookies = self.crowded_out(site, request, 0);
         cookies.push(CookieChange::SetSession(id.cookie_value()));
-        Ok(CallbackOutcome::SignedIn(LoginStep { location: return_to.to_owned(), cookies }))
+        Ok(CallbackOutcome::SignedIn(LoginStep { location: transaction.return_to.clone(), cookies }))
     }
 }

@@ -156,7 +156,7 @@ impl Flows {
 
     /// Tokens that the upstream may be given, renewed if need be: behind the request while the old ones are still
     /// good, before it when they are not.
-    async fn usable_tokens(&self, site: &Site, key: SessionKey, session: &Arc<Session>) -> Usable {
+    pub(super) async fn usable_tokens(&self, site: &Site, key: SessionKey, session: &Arc<Session>) -> Usable {
         let tokens = session.tokens();
         let settings = &self.refresher.settings;
         let now = self.clock.now();

@@ -1,4 +1,4 @@
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use super::{CookieChange, Flows};
 use crate::{
@@ -34,14 +34,13 @@ pub enum AtProvider {
 }
 
 impl Flows {
-    /// Signs out: the session here goes first, whatever the provider does. Without a session it does the same as
-    /// with one.
+    /// Signs out: the session here goes first, whatever the provider does, and with it those that other frontends have
+    /// of the same session at the provider. Without a session it does the same as with one.
     pub async fn log_out(&self, site: &Site, request: &Request<'_>) -> LogoutStep {
-        let session = self.session(site, request).and_then(|(key, _)| self.sessions.remove(&key));
-        if let Some(session) = &session {
-            tracing::info!(frontend = &*site.frontend.name, session = session.handle, "signed out");
-            self.revoke_behind(site, session);
-        }
+        let session = self.session(site, request).map(|(key, session)| {
+            self.sign_out(&key, &session);
+            session
+        });
         let mut cookies = vec![CookieChange::ClearSession];
         match self.provider_logout(site, session.as_deref()).await {
             Ok(Some((location, state))) => {
@@ -87,20 +86,6 @@ impl Flows {
         let hint = tokens.as_ref().map(|tokens| &tokens.id_token);
         let url = provider.end_session_url(hint, &site.url(Endpoint::LogoutReturn), &state).await?;
         Ok(url.map(|url| (url.into(), state)))
-    }
-
-    /// Revokes the refresh token without making the user wait for it.
-    fn revoke_behind(&self, site: &Site, session: &Session) {
-        let tokens = session.tokens();
-        let (Some(provider), Some(_)) = (self.provider(site), &tokens.refresh_token) else { return };
-        let provider = Arc::clone(provider);
-        self.refresher.tasks.spawn(async move {
-            let Some(refresh_token) = &tokens.refresh_token else { return };
-            if let Err(error) = provider.revoke(refresh_token).await {
-                let provider = &*provider.settings().name;
-                tracing::warn!(provider, %error, "a refresh token could not be revoked");
-            }
-        });
     }
 }
 

@@ -3,7 +3,7 @@ use serde_json::{Map, Value};
 use super::Flows;
 use crate::{
     clock::Timestamp,
-    policy::{Request, Site},
+    policy::{Refusal, Request, Site},
 };
 
 /// What the signed-in user's own page may know. Never a token.
@@ -27,14 +27,26 @@ pub enum CurrentUserError {
 }
 
 impl Flows {
-    /// Tells who is signed in. Asking does not keep the session alive: a page that polls would never be idle.
+    /// Tells who is signed in. Asking does not keep the session alive, since a page that polls would never be idle,
+    /// unless `keep_alive` says that somebody is there: then it counts as a use like any other.
     ///
     /// # Errors
-    /// [`CurrentUserError`] if nobody is.
-    pub fn current_user(&self, site: &Site, request: &Request<'_>) -> Result<CurrentUser, CurrentUserError> {
-        let (_, session) = self.session(site, request).ok_or(CurrentUserError::NotSignedIn)?;
-        if session.is_account_disabled() {
-            return Err(CurrentUserError::AccountDisabled);
+    /// [`CurrentUserError`] if nobody is signed in.
+    pub async fn current_user(
+        &self,
+        site: &Site,
+        request: &Request<'_>,
+        keep_alive: bool,
+    ) -> Result<CurrentUser, CurrentUserError> {
+        let (key, session) = self.current_session(site, request)?;
+        if keep_alive {
+            session.touch(self.clock.now());
+            match self.usable_tokens(site, key, &session).await {
+                Err(Refusal::NotSignedIn) => return Err(CurrentUserError::NotSignedIn),
+                Err(Refusal::AccountDisabled) => return Err(CurrentUserError::AccountDisabled),
+                // Who it is is known, also while the provider is away.
+                _ => {}
+            }
         }
         let tokens = session.tokens();
         let shown = |name: &String| tokens.id_claims.get(name).map(|value| (name.clone(), value.clone()));

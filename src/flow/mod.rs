@@ -2,35 +2,42 @@
 //! The doors call in here with borrowed views and get plain answers back; nothing here knows protobuf or a web
 //! framework.
 
+mod backchannel_logout;
 mod bulkhead;
 mod callback;
 mod check;
+mod frontchannel_logout;
 mod login;
 mod logout;
 mod me;
+mod own_sessions;
 mod refresh;
 mod refresh_outcome;
+mod sign_out;
 mod token_building;
 mod transaction;
 
 #[cfg(test)]
 pub(crate) mod test_support;
 
+pub use backchannel_logout::BackchannelLogoutError;
 pub use callback::{CallbackError, CallbackFailure, CallbackOutcome};
 pub use check::{Allow, Refused, SignedIn, Verdict};
 pub use login::{LoginError, LoginRequest, LoginStep};
 pub use logout::{AtProvider, LogoutStep};
 pub use me::{CurrentUser, CurrentUserError};
+pub use own_sessions::{EndSessionError, EndedSession, OwnSession};
 pub use refresh::{RefreshSettings, Refresher};
+pub use sign_out::SignOut;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use crate::{
-    clock::SharedClock,
+    clock::{SharedClock, Timestamp},
     crypto::{KeyRing, SharedRandom},
     oidc::Provider,
     policy::{Frontends, Request, Site},
-    session::{MemoryStore, Session, SessionId, SessionKey, UsedTransactions},
+    session::{MemoryStore, Remembered, Session, SessionId, SessionKey},
 };
 
 /// Everything that the flows work with.
@@ -41,8 +48,12 @@ pub struct Flows {
     pub providers: HashMap<Arc<str>, Arc<Provider>>,
     /// The sessions.
     pub sessions: Arc<MemoryStore>,
-    /// The login transactions that were used.
-    pub used_transactions: UsedTransactions,
+    /// The login transactions that were used, by their hashes.
+    pub used_transactions: Remembered<[u8; 32], ()>,
+    /// The logout tokens that were used, by their hashes.
+    pub used_logout_tokens: Remembered<[u8; 32], ()>,
+    /// The latest sign-outs, and when each took place.
+    pub sign_outs: Remembered<SignOut, Timestamp>,
     /// What seals login transactions.
     pub key_ring: KeyRing,
     /// Renews tokens.

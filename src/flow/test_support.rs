@@ -22,7 +22,7 @@ use crate::{
     crypto::{KeyRing, SharedRandom, SystemRandom},
     oidc::{ClientAuthentication, HttpClient, Provider, ProviderSettings, SIGNATURE_ALGORITHMS, TokenSet},
     policy::{self, Frontends, Site},
-    session::{Lifetimes, MemoryStore, NewSession, Session, SessionId, UsedTransactions},
+    session::{Lifetimes, MemoryStore, NewSession, Remembered, Session, SessionId},
 };
 
 pub(crate) const ORIGIN: &str = "https://app.example.com";
@@ -144,7 +144,7 @@ pub(crate) fn flows(site: Site, issuer: &str) -> TestFlows {
     let random: SharedRandom = Arc::new(SystemRandom);
     let settings = ProviderSettings {
         name: Arc::clone(&site.frontend.provider),
-        issuer: issuer.to_owned(),
+        issuer: issuer.into(),
         client_id: "bff".to_owned(),
         client_authentication: ClientAuthentication::SecretBasic("secret".into()),
         scopes: vec!["openid".to_owned()],
@@ -170,7 +170,9 @@ pub(crate) fn flows(site: Site, issuer: &str) -> TestFlows {
         providers: HashMap::from([(Arc::clone(&site.frontend.provider), provider)]),
         frontends: Frontends::new(vec![site]),
         sessions,
-        used_transactions: UsedTransactions::new(10, Arc::clone(&clock)),
+        used_transactions: Remembered::new(10, Arc::clone(&clock)),
+        used_logout_tokens: Remembered::new(10, Arc::clone(&clock)),
+        sign_outs: Remembered::new(10, Arc::clone(&clock)),
         key_ring: KeyRing::new(vec!["0123456789abcdef0123456789abcdef".into()]).unwrap(),
         refresher: Arc::new(refresher),
         random,
@@ -196,8 +198,10 @@ impl TestFlows {
         let new = NewSession {
             handle: "handle".to_owned(),
             frontend: Arc::clone(&site.frontend.name),
+            provider: Arc::clone(&site.frontend.provider),
+            issuer: self.flows.providers[&site.frontend.provider].settings().issuer.clone(),
             subject: "alice".to_owned(),
-            provider_session: None,
+            provider_session: Some("sid".to_owned()),
             tokens: super::token_building::at_login(&site.frontend, set, id_claims, now).unwrap(),
             lifetimes: Lifetimes { idle: Duration::from_secs(600), absolute: Duration::from_secs(6000) },
         };

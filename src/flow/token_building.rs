@@ -5,7 +5,12 @@ use std::time::Duration;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value};
 
-use crate::{clock::Timestamp, crypto::from_base64url, oidc::TokenSet, policy::Frontend, session::Tokens};
+use crate::{
+    clock::Timestamp,
+    oidc::{TokenSet, unverified_claims},
+    policy::Frontend,
+    session::Tokens,
+};
 
 /// How long an access token counts as living if neither the answer nor the token says so.
 const LIFETIME_WITHOUT_WORD: Duration = Duration::from_secs(60);
@@ -61,7 +66,9 @@ struct Rest {
 }
 
 fn build(frontend: &Frontend, set: TokenSet, now: Timestamp, rest: Rest) -> Tokens {
-    let mut access_claims = unverified_claims(set.access_token.expose_secret());
+    // Empty if the token is no JWT. It came from the token endpoint itself, is for others to verify, and its claims are
+    // used only to decide about the session that it came with.
+    let mut access_claims = unverified_claims(set.access_token.expose_secret()).unwrap_or_default();
     let own_end = access_claims.get("exp").and_then(Value::as_u64).map(Timestamp::from_unix);
     let access_lifetime =
         set.expires_in.or_else(|| own_end.map(|end| end.since(now))).unwrap_or(LIFETIME_WITHOUT_WORD);
@@ -93,13 +100,6 @@ fn merged(previous: &Map<String, Value>, mut claims: Map<String, Value>) -> Map<
         claims.entry("nonce").or_insert_with(|| nonce.clone());
     }
     claims
-}
-
-/// The claims of an access token, empty if it is no JWT. Its signature is not verified: it came from the token
-/// endpoint itself, is for others to verify, and its claims are used only to decide about the session it came with.
-fn unverified_claims(access_token: &str) -> Map<String, Value> {
-    let payload = access_token.split('.').nth(1).and_then(from_base64url);
-    payload.and_then(|payload| serde_json::from_slice(&payload).ok()).unwrap_or_default()
 }
 
 #[cfg(test)]

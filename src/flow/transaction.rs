@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// How long a login may take: Keycloak's own login time-out.
-const TRANSACTION_LIFETIME: Duration = Duration::from_secs(30 * 60);
+pub(super) const TRANSACTION_LIFETIME: Duration = Duration::from_secs(30 * 60);
 
 /// How many logins one browser may have under way: more cookies would overflow the request's headers.
 const MAXIMUM_TRANSACTIONS: usize = 5;
@@ -54,7 +54,7 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 }
 
 impl Transaction {
-    fn created_at(&self) -> Timestamp {
+    pub(super) fn created_at(&self) -> Timestamp {
         Timestamp::from_unix(self.created_at)
     }
 

@@ -31,7 +31,7 @@ impl AuthorizationRequest<'_> {
     /// The address to send the browser to.
     pub(super) fn url(&self, settings: &ProviderSettings, metadata: &Metadata) -> Result<Url, ProviderError> {
         let invalid = |error: url::ParseError| ProviderError::Invalid(error.to_string());
-        let issuer = IssuerUrl::new(settings.issuer.clone()).map_err(invalid)?;
+        let issuer = IssuerUrl::new(settings.issuer.to_string()).map_err(invalid)?;
         let redirect_uri = RedirectUrl::new(self.redirect_uri.to_owned()).map_err(invalid)?;
         let client =
             CoreClient::new(ClientId::new(settings.client_id.clone()), issuer, JsonWebKeySet::default())

@@ -1,9 +1,11 @@
-use std::time::Duration;
-
 use aws_lc_rs::digest;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-use super::{Algorithm, ProviderSettings, SignatureError, signature::SignedClaims};
+use super::{
+    Algorithm, ClaimError, ProviderSettings, SignatureError,
+    claims::{Claims, audiences, check_common, text, time},
+    signature::SignedClaims,
+};
 use crate::{
     clock::Timestamp,
     crypto::{base64url, equal_in_constant_time},
@@ -29,6 +31,15 @@ pub enum IdTokenError {
     NotSignedInAnew,
 }
 
+impl From<ClaimError> for IdTokenError {
+    fn from(error: ClaimError) -> Self {
+        match error {
+            ClaimError::Wrong(claim) => Self::Claim(claim),
+            ClaimError::Expired => Self::Expired,
+        }
+    }
+}
+
 /// What the ID token of a login must hold besides what every ID token must.
 #[derive(Clone, Copy)]
 pub struct LoginExpectation<'a> {
@@ -47,7 +58,7 @@ pub(super) fn check_login(
     expected: &LoginExpectation<'_>,
     now: Timestamp,
 ) -> Result<(), IdTokenError> {
-    check_common(&token.claims, settings, now)?;
+    check_id_token(&token.claims, settings, now)?;
     // 11.
     let nonce = text(&token.claims, "nonce").ok_or(IdTokenError::Claim("nonce"))?;
     if !equal_in_constant_time(nonce, expected.nonce) {
@@ -67,11 +78,11 @@ pub(super) fn check_login(
 pub(super) fn check_refreshed(
     token: &SignedClaims,
     settings: &ProviderSettings,
-    previous: &Map<String, Value>,
+    previous: &Claims,
     access_token: &str,
     now: Timestamp,
 ) -> Result<(), IdTokenError> {
-    check_common(&token.claims, settings, now)?;
+    check_id_token(&token.claims, settings, now)?;
     for claim in ["sub", "azp"] {
         if let Some(before) = previous.get(claim)
             && token.claims.get(claim).is_some_and(|after| after != before)
@@ -95,48 +106,18 @@ pub(super) fn check_refreshed(
     check_access_token_hash(token, access_token)
 }
 
-fn check_common(
-    claims: &Map<String, Value>,
-    settings: &ProviderSettings,
-    now: Timestamp,
-) -> Result<(), IdTokenError> {
-    // 2.
-    if text(claims, "iss") != Some(settings.issuer.as_str()) {
-        return Err(IdTokenError::Claim("iss"));
-    }
-    // 3 to 5.
-    let audiences = audiences(claims);
-    let is_trusted = |audience: &&str| {
-        *audience == settings.client_id || settings.trusted_audiences.iter().any(|t| t == audience)
-    };
-    if !audiences.contains(&settings.client_id.as_str()) || !audiences.iter().all(is_trusted) {
-        return Err(IdTokenError::Claim("aud"));
-    }
+/// Checks what every ID token must hold.
+fn check_id_token(claims: &Claims, settings: &ProviderSettings, now: Timestamp) -> Result<(), IdTokenError> {
+    check_common(claims, settings, now)?;
+    // 4 and 5.
     let authorized_party = claims.get("azp");
-    if (audiences.len() > 1 || authorized_party.is_some())
+    if (audiences(claims).len() > 1 || authorized_party.is_some())
         && authorized_party.and_then(Value::as_str) != Some(settings.client_id.as_str())
     {
         return Err(IdTokenError::Claim("azp"));
     }
     if text(claims, "sub").is_none_or(str::is_empty) {
         return Err(IdTokenError::Claim("sub"));
-    }
-    check_times(claims, settings.clock_skew, now)
-}
-
-fn check_times(claims: &Map<String, Value>, skew: Duration, now: Timestamp) -> Result<(), IdTokenError> {
-    // 9.
-    let expires_at = time(claims, "exp")?.ok_or(IdTokenError::Claim("exp"))?;
-    if now >= expires_at + skew {
-        return Err(IdTokenError::Expired);
-    }
-    // 10. A token from the future means that one of the two clocks is wrong.
-    let issued_at = time(claims, "iat")?.ok_or(IdTokenError::Claim("iat"))?;
-    if issued_at > now + skew {
-        return Err(IdTokenError::Claim("iat"));
-    }
-    if time(claims, "nbf")?.is_some_and(|not_before| not_before > now + skew) {
-        return Err(IdTokenError::Claim("nbf"));
     }
     Ok(())
 }
@@ -155,39 +136,6 @@ fn check_access_token_hash(token: &SignedClaims, access_token: &str) -> Result<(
         Ok(())
     } else {
         Err(IdTokenError::Claim("at_hash"))
-    }
-}
-
-fn text<'a>(claims: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
-    claims.get(name)?.as_str()
-}
-
-/// `aud` as a list; it may be one text (RFC 7519 section 4.1.3). A list that holds anything but texts is none.
-fn audiences(claims: &Map<String, Value>) -> Vec<&str> {
-    match claims.get("aud") {
-        Some(Value::String(audience)) => vec![audience],
-        Some(Value::Array(audiences)) => {
-            audiences.iter().map(Value::as_str).collect::<Option<Vec<&str>>>().unwrap_or_default()
-        }
-        _ => Vec::new(),
-    }
-}
-
-/// A NumericDate, which may have a fraction (RFC 7519 section 2). Absent is `None`; negative, not finite or beyond
-/// what a clock will ever show is an error.
-pub(super) fn time(
-    claims: &Map<String, Value>,
-    name: &'static str,
-) -> Result<Option<Timestamp>, IdTokenError> {
-    const LAST: f64 = 253_402_300_799.0; // the end of the year 9999
-    match claims.get(name) {
-        None => Ok(None),
-        Some(value) => match value.as_f64() {
-            Some(seconds) if (0.0..=LAST).contains(&seconds) => {
-                Ok(Some(Timestamp::from_unix(seconds as u64)))
-            }
-            _ => Err(IdTokenError::Claim(name)),
-        },
     }
 }
 

@@ -1,35 +1,17 @@
 use serde_json::json;
 
 use super::*;
-use crate::oidc::{ClientAuthentication, SIGNATURE_ALGORITHMS};
+use crate::oidc::test_support::{CLIENT, ISSUER, NOW, SKEW, settings};
 
-const NOW: Timestamp = Timestamp::from_unix(1_700_000_000);
 const NOW_SECONDS: u64 = NOW.as_unix();
-const SKEW: u64 = 10;
 const ACCESS_TOKEN: &str = "access-token";
-
-fn settings() -> ProviderSettings {
-    ProviderSettings {
-        name: "users".into(),
-        issuer: "https://id.example.com/realms/users".to_owned(),
-        client_id: "bff".to_owned(),
-        client_authentication: ClientAuthentication::Public,
-        scopes: Vec::new(),
-        signature_algorithms: SIGNATURE_ALGORITHMS.to_vec(),
-        trusted_audiences: vec!["trusted".to_owned()],
-        clock_skew: Duration::from_secs(SKEW),
-        metadata_lifetime: Duration::ZERO,
-        keys_lifetime: Duration::ZERO,
-        concurrent_refreshes: 32,
-    }
-}
 
 fn claims() -> Value {
     json!({
-        "iss": "https://id.example.com/realms/users",
+        "iss": ISSUER,
         "sub": "alice",
-        "aud": "bff",
-        "azp": "bff",
+        "aud": CLIENT,
+        "azp": CLIENT,
         "exp": NOW_SECONDS + 60,
         "iat": NOW_SECONDS,
         "auth_time": NOW_SECONDS - 5,
@@ -49,7 +31,7 @@ fn with(name: &str, value: Value) -> SignedClaims {
 }
 
 fn signed(claims: Value) -> SignedClaims {
-    SignedClaims { claims: claims.as_object().cloned().unwrap(), algorithm: Algorithm::RS256 }
+    SignedClaims { claims: claims.as_object().cloned().unwrap(), algorithm: Algorithm::RS256, kind: None }
 }
 
 fn login(token: &SignedClaims, signed_in_since: Option<Timestamp>) -> Result<(), IdTokenError> {

@@ -7,19 +7,26 @@
 
 mod authorization;
 mod cached;
+mod claims;
 mod client_authentication;
 mod http_client;
 mod id_token;
 mod keys;
+mod logout_token;
 mod metadata;
 mod provider;
 mod signature;
 mod token_endpoint;
 
+#[cfg(test)]
+mod test_support;
+
 pub use authorization::AuthorizationRequest;
+pub use claims::{ClaimError, unverified_claims};
 pub use client_authentication::ClientAuthentication;
 pub use http_client::{HttpClient, TransportError};
 pub use id_token::{IdTokenError, LoginExpectation};
+pub use logout_token::{LogoutToken, LogoutTokenError, SignsOut};
 pub use metadata::ProviderError;
 pub use provider::{Provider, ProviderSettings};
 pub use signature::{Algorithm, SIGNATURE_ALGORITHMS, SignatureError};

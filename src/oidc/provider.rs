@@ -6,10 +6,11 @@ use url::Url;
 
 use super::{
     Algorithm, AuthorizationRequest, ClientAuthentication, HttpClient, IdTokenError, LoginExpectation,
-    ProviderError, SignatureError, TokenError, TokenSet,
+    LogoutToken, LogoutTokenError, ProviderError, SignatureError, TokenError, TokenSet,
     cached::Cached,
-    id_token,
+    claims, id_token,
     keys::KeySet,
+    logout_token,
     metadata::Metadata,
     signature::{SignedClaims, TokenHeader},
     token_endpoint,
@@ -25,7 +26,7 @@ pub struct ProviderSettings {
     /// Its name in the configuration and in logs.
     pub name: Arc<str>,
     /// The issuer, character by character as the provider names itself.
-    pub issuer: String,
+    pub issuer: Arc<str>,
     /// The client's id.
     pub client_id: String,
     /// How the client proves itself.
@@ -83,7 +84,7 @@ impl Provider {
     /// [`ProviderError`] when there is no discovery document to tell.
     pub async fn is_response_issuer(&self, issuer: Option<&str>) -> Result<bool, ProviderError> {
         match issuer {
-            Some(issuer) => Ok(issuer == self.settings.issuer),
+            Some(issuer) => Ok(issuer == &*self.settings.issuer),
             None => Ok(!self.metadata().await?.names_issuer),
         }
     }
@@ -154,6 +155,25 @@ impl Provider {
         Ok(Some(url))
     }
 
+    /// Ends the user's session at the provider without a browser. A provider without an end_session_endpoint keeps it.
+    ///
+    /// # Errors
+    /// [`TokenError`] says why the provider may not know.
+    pub async fn end_session(&self, id_token_hint: &SecretString) -> Result<(), TokenError> {
+        let Some(endpoint) = self.metadata().await?.end_session_endpoint.clone() else { return Ok(()) };
+        // By POST, so that the token stands in no access log (OpenID Connect RP-Initiated Logout section 2).
+        let form = [
+            ("client_id", self.settings.client_id.as_str()),
+            ("id_token_hint", id_token_hint.expose_secret()),
+        ];
+        let status = self.http.post_form(endpoint, &form, None).await?.status;
+        if status.is_success() || status.is_redirection() {
+            Ok(())
+        } else {
+            Err(TokenError::Unreadable(format!("the logout answered with status {status}")))
+        }
+    }
+
     /// Verifies the ID token of a login: its signature by the provider's keys, then every claim. Returns its claims.
     ///
     /// # Errors
@@ -183,6 +203,22 @@ impl Provider {
         Ok(token.claims)
     }
 
+    /// Whether a token with these claims, which nobody has verified yet, is meant for this client of this issuer.
+    pub fn is_addressed_by(&self, unverified: &Map<String, Value>) -> bool {
+        claims::text(unverified, "iss") == Some(&*self.settings.issuer)
+            && claims::audiences(unverified).contains(&self.settings.client_id.as_str())
+    }
+
+    /// Verifies a logout token: its signature by the provider's keys, then every claim (OpenID Connect Back-Channel
+    /// Logout 1.0 section 2.6). Whether it was used before is for the caller to tell.
+    ///
+    /// # Errors
+    /// [`LogoutTokenError`] names the first check that failed.
+    pub async fn verify_logout(&self, logout_token: &str) -> Result<LogoutToken, LogoutTokenError> {
+        let token = self.verify_signature(logout_token).await?;
+        logout_token::check_logout(&token, &self.settings, self.clock.now())
+    }
+
     async fn verify_signature(&self, token: &str) -> Result<SignedClaims, SignatureError> {
         let header = TokenHeader::read(token, &self.settings.signature_algorithms)?;
         let keys_uri = self.metadata().await.map_err(SignatureError::NoKeys)?.keys_uri.clone();
@@ -207,7 +243,7 @@ impl Provider {
     }
 
     async fn metadata(&self) -> Result<Arc<Metadata>, ProviderError> {
-        let (http, issuer) = (self.http.clone(), self.settings.issuer.clone());
+        let (http, issuer) = (self.http.clone(), self.settings.issuer.to_string());
         self.metadata.get(move || Metadata::fetch(http, issuer)).await
     }
 }

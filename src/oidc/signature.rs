@@ -42,6 +42,8 @@ pub enum SignatureError {
 pub(super) struct SignedClaims {
     pub(super) claims: Map<String, Value>,
     pub(super) algorithm: Algorithm,
+    /// `typ` of the header (RFC 7519 section 5.1).
+    pub(super) kind: Option<String>,
 }
 
 /// The header of a token, which says only which key to try: nothing else in it is believed before the signature is
@@ -49,6 +51,7 @@ pub(super) struct SignedClaims {
 pub(super) struct TokenHeader {
     algorithm: Algorithm,
     key_id: Option<String>,
+    kind: Option<String>,
 }
 
 impl TokenHeader {
@@ -62,7 +65,7 @@ impl TokenHeader {
         if !accepted.contains(&header.alg) {
             return Err(SignatureError::Algorithm(format!("{:?}", header.alg)));
         }
-        Ok(Self { algorithm: header.alg, key_id: header.kid })
+        Ok(Self { algorithm: header.alg, key_id: header.kid, kind: header.typ })
     }
 
     /// Verifies the signature of `token` with the keys that its header may mean.
@@ -75,7 +78,10 @@ impl TokenHeader {
         let mut error = SignatureError::UnknownKey;
         for key in keys.candidates(self.key_id.as_deref(), self.algorithm) {
             match decode::<Map<String, Value>>(token, key, &validation) {
-                Ok(token) => return Ok(SignedClaims { claims: token.claims, algorithm: self.algorithm }),
+                Ok(token) => {
+                    let kind = self.kind.clone();
+                    return Ok(SignedClaims { claims: token.claims, algorithm: self.algorithm, kind });
+                }
                 Err(_) => error = SignatureError::Invalid,
             }
         }

@@ -1,6 +1,6 @@
 use std::{collections::HashMap, sync::Arc};
 
-use super::{Cors, IdentityHeaders, Rules};
+use super::{Cors, Endpoint, IdentityHeaders, Rules};
 use crate::session::Lifetimes;
 
 /// One browser application: its hosts, cookie, rules and the provider where its users sign in.
@@ -58,42 +58,8 @@ pub struct LoginSettings {
     pub after_logout: String,
     /// Other origins that a login may return to.
     pub return_origins: Vec<String>,
-}
-
-/// The paths that this program answers itself, on each frontend.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Endpoint {
-    /// Begins a login.
-    Login,
-    /// Where the provider sends the browser after a login.
-    Callback,
-    /// Ends the session.
-    Logout,
-    /// Where the provider sends the browser after a logout.
-    LogoutReturn,
-    /// Tells who is signed in.
-    Me,
-}
-
-impl Endpoint {
-    /// All of them.
-    pub const ALL: [Self; 5] = [Self::Login, Self::Callback, Self::Logout, Self::LogoutReturn, Self::Me];
-
-    /// Its path.
-    pub const fn path(self) -> &'static str {
-        match self {
-            Self::Login => "/auth/login",
-            Self::Callback => "/auth/callback",
-            Self::Logout => "/auth/logout",
-            Self::LogoutReturn => "/auth/logout/return",
-            Self::Me => "/auth/me",
-        }
-    }
-
-    /// The endpoint at exactly this path, as it was sent: another spelling of it is none.
-    pub fn at(raw_path: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|endpoint| endpoint.path() == raw_path)
-    }
+    /// Whether the provider may sign users out by a frame that it shows them.
+    pub front_channel_logout: bool,
 }
 
 /// A frontend at one of its origins.
@@ -201,6 +167,7 @@ pub(crate) mod test_support {
                 start_page: "/".to_owned(),
                 after_logout: "/".to_owned(),
                 return_origins: vec!["https://shop.example.com".to_owned()],
+                front_channel_logout: true,
             },
             shown_claims: vec!["sub".to_owned()],
             identity_headers: IdentityHeaders::new(Vec::new()),
@@ -252,14 +219,6 @@ mod tests {
         }
         for name in ["__host-session", "session", "__Host-sessions", "x__Host-login-app-1"] {
             assert!(!frontends.owns_cookie(name), "{name}");
-        }
-    }
-
-    #[test]
-    fn an_endpoint_is_its_exact_path() {
-        assert_eq!(Endpoint::at("/auth/me"), Some(Endpoint::Me));
-        for path in ["/auth/me/", "/auth//me", "/auth/%6de", "/auth/ME", "/auth", "/auth/callback/x"] {
-            assert_eq!(Endpoint::at(path), None, "{path}");
         }
     }
 }

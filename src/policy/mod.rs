@@ -3,6 +3,7 @@
 
 mod cookies;
 mod cors;
+mod endpoint;
 mod frontend;
 mod identity;
 mod kind;
@@ -15,7 +16,8 @@ mod rule;
 
 pub use cookies::{Cookies, RequestCookie};
 pub use cors::{Cors, CorsGrant, Preflight};
-pub use frontend::{CookieSettings, Endpoint, Frontend, Frontends, LoginSettings, SameSite, Site};
+pub use endpoint::Endpoint;
+pub use frontend::{CookieSettings, Frontend, Frontends, LoginSettings, SameSite, Site};
 pub use identity::{ClaimSource, IdentityHeader, IdentityHeaders};
 pub use kind::Kind;
 pub use origin::{CSRF_HEADER, OriginError};

@@ -23,6 +23,8 @@ pub enum Refusal {
     MissingRole,
     /// The provider says that the account is disabled.
     AccountDisabled,
+    /// None of the user's sessions is called so.
+    NoSuchSession,
     /// The session's token can no longer be used and the provider cannot be asked for a new one now.
     Unavailable {
         /// When it is worth trying again.
@@ -62,6 +64,7 @@ impl Refusal {
             Self::NotSignedIn => (401, "not_signed_in", "You are not signed in."),
             Self::MissingRole => (403, "missing_role", "Your account is not allowed to do this."),
             Self::AccountDisabled => (403, "account_disabled", "Your account is disabled."),
+            Self::NoSuchSession => (404, "no_such_session", "You have no such session."),
             Self::Unavailable { .. } => (
                 503,
                 "sign_in_unavailable",

@@ -5,7 +5,7 @@ use std::sync::{
 
 use dashmap::{DashMap, mapref::entry::Entry};
 
-use super::{Session, SessionId, SessionKey};
+use super::{Session, SessionGroup, SessionId, SessionKey, group::GroupIndex};
 use crate::clock::{SharedClock, Timestamp};
 
 /// The store holds as many sessions as it may, and none of them has expired.
@@ -16,6 +16,7 @@ pub struct StoreFull;
 /// Sessions in the memory of this process.
 pub struct MemoryStore {
     sessions: DashMap<SessionKey, Arc<Session>>,
+    groups: GroupIndex,
     count: AtomicUsize,
     maximum: usize,
     clock: SharedClock,
@@ -24,7 +25,13 @@ pub struct MemoryStore {
 impl MemoryStore {
     /// An empty store for at most `maximum` sessions.
     pub fn new(maximum: usize, clock: SharedClock) -> Self {
-        Self { sessions: DashMap::new(), count: AtomicUsize::new(0), maximum, clock }
+        Self {
+            sessions: DashMap::new(),
+            groups: GroupIndex::default(),
+            count: AtomicUsize::new(0),
+            maximum,
+            clock,
+        }
     }
 
     /// The live session with this key. One that has expired is removed and not returned.
@@ -48,16 +55,25 @@ impl MemoryStore {
                 return Err(StoreFull);
             }
         }
-        if self.sessions.insert(id.key(), session).is_some() {
+        let key = id.key();
+        // The index first: whoever takes the session out again finds all of it.
+        self.groups.add(key, &session);
+        if self.sessions.insert(key, session).is_some() {
             self.count.fetch_sub(1, Ordering::AcqRel);
         }
         Ok(())
     }
 
+    /// The live sessions of a group.
+    pub fn group(&self, group: &SessionGroup) -> Vec<(SessionKey, Arc<Session>)> {
+        let keys = self.groups.keys(group).into_iter();
+        keys.filter_map(|key| self.get(&key).map(|session| (key, session))).collect()
+    }
+
     /// Ends a session; returns it if it was there.
     pub fn remove(&self, key: &SessionKey) -> Option<Arc<Session>> {
         let (_, session) = self.sessions.remove(key)?;
-        self.count.fetch_sub(1, Ordering::AcqRel);
+        self.forget(key, &session);
         Some(session)
     }
 
@@ -69,10 +85,10 @@ impl MemoryStore {
     /// Removes every session that has expired. Called from time to time, and before a login is turned away.
     pub fn remove_expired(&self) {
         let now: Timestamp = self.clock.now();
-        self.sessions.retain(|_, session| {
+        self.sessions.retain(|key, session| {
             let expired = session.is_expired(now);
             if expired {
-                self.count.fetch_sub(1, Ordering::AcqRel);
+                self.forget(key, session);
             }
             !expired
         });
@@ -99,8 +115,14 @@ impl MemoryStore {
             && Arc::ptr_eq(entry.get(), session)
         {
             entry.remove();
-            self.count.fetch_sub(1, Ordering::AcqRel);
+            self.forget(key, session);
         }
+    }
+
+    /// Gives the place of a session free that was taken out.
+    fn forget(&self, key: &SessionKey, session: &Session) {
+        self.groups.remove(key, session);
+        self.count.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -116,6 +138,7 @@ mod tests {
     };
 
     const START: u64 = 1_000_000;
+    const ISSUER: &str = "https://id.example.com";
 
     fn session(now: u64, refresh_end: Option<u64>) -> Arc<Session> {
         let tokens = Tokens {
@@ -135,8 +158,10 @@ mod tests {
         let new = NewSession {
             handle: "handle".into(),
             frontend: "app".into(),
+            provider: "users".into(),
+            issuer: ISSUER.into(),
             subject: "alice".into(),
-            provider_session: None,
+            provider_session: Some("sid".to_owned()),
             tokens,
             lifetimes: Lifetimes { idle: Duration::from_secs(100), absolute: Duration::from_secs(1000) },
         };
@@ -211,6 +236,7 @@ mod tests {
         clock.advance(Duration::from_secs(100));
         store.remove_expired();
         assert_eq!((store.len(), store.sessions.len()), (0, 0));
+        assert!(store.groups.is_empty(), "the index goes with them");
     }
 
     #[test]
@@ -223,5 +249,33 @@ mod tests {
         assert!(store.remove(&id.key()).is_some());
         assert!(store.remove(&id.key()).is_none());
         assert!(!store.holds(&id.key(), &session) && store.get(&id.key()).is_none());
+    }
+
+    #[test]
+    fn sessions_are_found_by_what_the_provider_calls_them() {
+        let (store, clock) = store(10);
+        let by_subject =
+            |issuer: &str, sub: &str| SessionGroup::Subject { issuer: issuer.into(), sub: sub.into() };
+        let by_sid = |issuer: &str, sid: &str| SessionGroup::ProviderSession {
+            issuer: issuer.into(),
+            sid: sid.into(),
+        };
+        let ids = [id(), id()];
+        store.insert(&ids[0], session(START, None)).unwrap();
+        store.insert(&ids[1], session(START, Some(START + 10))).unwrap();
+        for (group, expected) in [
+            (by_subject(ISSUER, "alice"), 2),
+            (by_sid(ISSUER, "sid"), 2),
+            (by_subject(ISSUER, "bob"), 0),
+            (by_sid(ISSUER, "alice"), 0),
+            (by_subject("https://other.example.com", "alice"), 0),
+            (by_sid("https://other.example.com", "sid"), 0),
+        ] {
+            assert_eq!(store.group(&group).len(), expected, "{group:?}");
+        }
+        clock.advance(Duration::from_secs(10));
+        assert_eq!(store.group(&by_sid(ISSUER, "sid")).len(), 1, "one has expired");
+        store.remove(&ids[0].key());
+        assert!(store.group(&by_subject(ISSUER, "alice")).is_empty() && store.groups.is_empty());
     }
 }

@@ -1,15 +1,17 @@
 //! A signed-in user's session, its id and the store that holds it. Nothing here speaks HTTP, gRPC or OpenID Connect:
 //! other rooms fill a session and read it.
 
+mod group;
 mod id;
 mod memory;
+mod remembered;
 mod tokens;
-mod used_transactions;
 
+pub use group::SessionGroup;
 pub use id::{SessionId, SessionKey};
 pub use memory::{MemoryStore, StoreFull};
+pub use remembered::{Full, Remembered, Use};
 pub use tokens::{Tokens, UpstreamHeaders};
-pub use used_transactions::{Use, UsedTransactions};
 
 use std::{
     fmt,
@@ -42,9 +44,13 @@ pub struct Session {
     pub handle: String,
     /// The frontend that it belongs to; no other accepts it.
     pub frontend: Arc<str>,
-    /// The user's `sub` at the provider.
+    /// The name of the provider where the user signed in: an issuer and a client at it.
+    pub provider: Arc<str>,
+    /// The provider's issuer.
+    pub issuer: Arc<str>,
+    /// The user's `sub` at the issuer.
     pub subject: String,
-    /// The provider's own session (claim `sid`), if it names one.
+    /// The issuer's own session (claim `sid`), if it names one.
     pub provider_session: Option<String>,
     /// When the login ended.
     pub created_at: Timestamp,
@@ -70,6 +76,10 @@ pub struct NewSession {
     pub handle: String,
     /// See [`Session::frontend`].
     pub frontend: Arc<str>,
+    /// See [`Session::provider`].
+    pub provider: Arc<str>,
+    /// See [`Session::issuer`].
+    pub issuer: Arc<str>,
     /// See [`Session::subject`].
     pub subject: String,
     /// See [`Session::provider_session`].
@@ -86,6 +96,8 @@ impl Session {
         Self {
             handle: new.handle,
             frontend: new.frontend,
+            provider: new.provider,
+            issuer: new.issuer,
             subject: new.subject,
             provider_session: new.provider_session,
             created_at: now,
@@ -114,11 +126,27 @@ impl Session {
         self.last_used.fetch_max(now.as_unix(), Ordering::Relaxed);
     }
 
+    /// When it was last used, or began.
+    pub fn last_used_at(&self) -> Timestamp {
+        Timestamp::from_unix(self.last_used.load(Ordering::Relaxed))
+    }
+
+    /// The groups that it belongs to.
+    pub fn groups(&self) -> impl Iterator<Item = SessionGroup> + use<'_> {
+        let subject = SessionGroup::Subject { issuer: Arc::clone(&self.issuer), sub: self.subject.clone() };
+        self.provider_session_group().into_iter().chain([subject])
+    }
+
+    /// The group of all sessions of the same session at the provider, if it names one.
+    pub fn provider_session_group(&self) -> Option<SessionGroup> {
+        let sid = self.provider_session.clone()?;
+        Some(SessionGroup::ProviderSession { issuer: Arc::clone(&self.issuer), sid })
+    }
+
     /// When the session ends if it is not used again: the idle time, or the end of what keeps it going (the refresh
     /// token, or the access token where there is nothing to refresh it with), whichever comes first.
     pub fn expires_at(&self) -> Timestamp {
-        let last_used = Timestamp::from_unix(self.last_used.load(Ordering::Relaxed));
-        let idle_end = (last_used + self.lifetimes.idle).min(self.login_expires_at());
+        let idle_end = (self.last_used_at() + self.lifetimes.idle).min(self.login_expires_at());
         let tokens = self.tokens.load();
         match (&tokens.refresh_token, tokens.refresh_expires_at) {
             (Some(_), Some(end)) => idle_end.min(end),

@@ -46,9 +46,13 @@ impl Reply {
             ),
             Kind::Fetch => Self::json(status, answer.json(request_id, login_url)),
         };
-        match answer.retry_after {
-            Some(seconds) => reply.header(header::RETRY_AFTER, &seconds.to_string()),
-            None => reply,
+        reply.retry_after(answer.retry_after)
+    }
+
+    pub(super) fn retry_after(self, seconds: Option<u64>) -> Self {
+        match seconds {
+            Some(seconds) => self.header(header::RETRY_AFTER, &seconds.to_string()),
+            None => self,
         }
     }
 

@@ -9,29 +9,31 @@ use serde_json::json;
 
 use super::{
     answer::Reply,
+    backchannel,
     request::{parameters, single, view},
 };
 use crate::{
-    flow::{
-        AtProvider, CallbackFailure, CallbackOutcome, CookieChange, CurrentUserError, Flows, LoginRequest,
-    },
-    page::{Link, page},
+    flow::{CallbackFailure, CallbackOutcome, CookieChange, CurrentUserError, Flows, LoginRequest},
     policy::{Endpoint, Kind, Refusal, Request, SameSite, Site},
     telemetry::RequestId,
 };
 
 /// One request, with everything that its handlers need.
-struct Call<'a> {
-    flows: &'a Flows,
-    site: &'a Arc<Site>,
-    request: Request<'a>,
-    parts: &'a Parts,
-    request_id: RequestId,
+pub(super) struct Call<'a> {
+    pub(super) flows: &'a Flows,
+    pub(super) site: &'a Arc<Site>,
+    pub(super) request: Request<'a>,
+    pub(super) parts: &'a Parts,
+    pub(super) request_id: RequestId,
 }
 
 /// Answers every request of the browser listener.
 pub(super) async fn serve(State(flows): State<Arc<Flows>>, request: HttpRequest) -> Response {
-    let (parts, _body) = request.into_parts();
+    let (parts, body) = request.into_parts();
+    // Before the host is looked at: the provider may call by an address that no browser knows.
+    if parts.uri.path() == Endpoint::BackchannelLogout.path() {
+        return backchannel::answer(&flows, &parts, body).await.into();
+    }
     answer(&flows, &parts).await.into()
 }
 
@@ -53,7 +55,10 @@ async fn answer(flows: &Flows, parts: &Parts) -> Reply {
         (Endpoint::Callback, "GET") => call.callback().await,
         (Endpoint::Logout, "POST") => call.logout().await,
         (Endpoint::LogoutReturn, "GET" | "HEAD") => call.logout_return(),
-        (Endpoint::Me, "GET" | "HEAD") => call.me(),
+        (Endpoint::FrontchannelLogout, "GET") => call.frontchannel_logout(),
+        (Endpoint::Me, "GET" | "HEAD") => call.me().await,
+        (Endpoint::Sessions, "GET" | "HEAD") => call.sessions(),
+        (Endpoint::Session, "DELETE") => call.end_session(),
         (endpoint, _) => call.wrong_method(endpoint),
     }
 }
@@ -104,40 +109,13 @@ impl Call<'_> {
         }
     }
 
-    async fn logout(&self) -> Reply {
-        if let Err(error) = self.site.check_own(&self.request) {
-            return self.refuse(&error.into());
-        }
-        let step = self.flows.log_out(self.site, &self.request).await;
-        let reply = match (Kind::of_target(&self.request), step.at_provider) {
-            (Kind::Fetch, at_provider) => {
-                let body = json!({"logout_url": step.location, "provider_reachable": at_provider != AtProvider::Away});
-                Reply::json(StatusCode::OK, body.to_string())
-            }
-            (Kind::Navigation, AtProvider::Away) => {
-                let message = "You are signed out here. The sign-in service does not answer, so you may still be \
-                               signed in there.";
-                let link = Link { url: &step.location, text: "Continue" };
-                Reply::html(StatusCode::OK, page(message, self.request_id.as_str(), Some(link)))
-            }
-            (Kind::Navigation, _) => Reply::redirect(StatusCode::SEE_OTHER, &step.location),
-        };
-        reply.cookies(&step.cookies, &self.site.frontend)
-    }
-
-    fn logout_return(&self) -> Reply {
-        let parameters = parameters(self.parts);
-        let state = single(&parameters, "state");
-        let (location, cookie) = self.flows.return_from_logout(self.site, &self.request, state);
-        Reply::redirect(StatusCode::FOUND, &location).cookies(&[cookie], &self.site.frontend)
-    }
-
-    fn me(&self) -> Reply {
+    async fn me(&self) -> Reply {
         let frontend = &self.site.frontend;
         if let Err(error) = self.site.check_read(&self.request) {
             return self.refuse(&error.into());
         }
-        let reply = match self.flows.current_user(self.site, &self.request) {
+        let keep_alive = single(&parameters(self.parts), "keep_alive") == Some("true");
+        let reply = match self.flows.current_user(self.site, &self.request, keep_alive).await {
             Ok(user) => {
                 let session = json!({
                     "expires_at": user.expires_at.as_unix(),
@@ -172,16 +150,10 @@ impl Call<'_> {
     }
 
     fn wrong_method(&self, endpoint: Endpoint) -> Reply {
-        let allowed = match endpoint {
-            Endpoint::Callback => "GET",
-            Endpoint::Logout => "POST",
-            Endpoint::Login | Endpoint::LogoutReturn => "GET, HEAD",
-            Endpoint::Me => "GET, HEAD, OPTIONS",
-        };
-        self.refuse(&Refusal::WrongMethod).header(header::ALLOW, allowed)
+        self.refuse(&Refusal::WrongMethod).header(header::ALLOW, endpoint.methods())
     }
 
-    fn refuse(&self, refusal: &Refusal) -> Reply {
+    pub(super) fn refuse(&self, refusal: &Refusal) -> Reply {
         let answer = refusal.answer();
         let login_url =
             (*refusal == Refusal::NotSignedIn || answer.status == 503).then(|| self.site.login_url(None));

@@ -1,10 +1,13 @@
-//! The HTTP door for browsers: login, callback, logout and the current user, on every frontend's host. It reads
+//! The HTTP door for browsers: login, callback, logout, the current user and their sessions, on every frontend's host,
+//! and for what the provider says behind the browser's back. It reads
 //! requests and writes answers; what happens in between is the flows' business.
 
 mod answer;
+mod backchannel;
 mod cookies;
 mod handlers;
 mod request;
+mod sessions;
 
 use std::sync::Arc;
 

@@ -1,0 +1,104 @@
+use std::sync::Arc;
+
+use super::Flows;
+use crate::{
+    crypto::sha256,
+    oidc::{LogoutTokenError, Provider, SignatureError, SignsOut, unverified_claims},
+    policy::Answer,
+    session::{SessionGroup, Use},
+};
+
+/// A logout token ended nothing. What each failure becomes stands in one table, [`BackchannelLogoutError::answer`].
+#[derive(Debug, thiserror::Error)]
+pub enum BackchannelLogoutError {
+    /// The request is not a form with one logout token (OpenID Connect Back-Channel Logout 1.0 section 2.5).
+    #[error("not a form with exactly one logout_token")]
+    NoToken,
+    /// The request is larger than any real one.
+    #[error("the request is too large")]
+    TooLarge,
+    /// It is meant for none of our clients.
+    #[error("no provider has the issuer and audience of the token")]
+    Stranger,
+    /// It does not pass a check of section 2.6.
+    #[error(transparent)]
+    Token(LogoutTokenError),
+    /// It was used before.
+    #[error("the token was used before")]
+    Replayed,
+    /// The provider's keys are not to be had, so that nobody can say whether it is good.
+    #[error(transparent)]
+    NoKeys(LogoutTokenError),
+}
+
+impl BackchannelLogoutError {
+    /// The answer table (section 2.8, and RFC 6749 section 5.2 for the words).
+    pub fn answer(&self) -> Answer {
+        let (status, code, message) = match self {
+            Self::NoToken => (400, "invalid_request", "This is not a form with exactly one logout_token."),
+            Self::TooLarge => (413, "invalid_request", "The request is too large for a logout token."),
+            Self::Stranger | Self::Token(_) => {
+                (400, "invalid_request", "The logout token is not valid here.")
+            }
+            Self::Replayed => (400, "invalid_request", "The logout token was used before."),
+            Self::NoKeys(_) => (503, "temporarily_unavailable", "The provider's keys are not to be had now."),
+        };
+        Answer { status, code, message, retry_after: (status == 503).then_some(2) }
+    }
+}
+
+impl From<LogoutTokenError> for BackchannelLogoutError {
+    fn from(error: LogoutTokenError) -> Self {
+        match error {
+            LogoutTokenError::Signature(SignatureError::NoKeys(_)) => Self::NoKeys(error),
+            _ => Self::Token(error),
+        }
+    }
+}
+
+impl Flows {
+    /// Does what a provider's logout token asks for (OpenID Connect Back-Channel Logout 1.0). Which provider that is,
+    /// the token says; a token that ends nothing because nothing is there is a good one all the same.
+    ///
+    /// # Errors
+    /// [`BackchannelLogoutError`] says why it was not done.
+    pub async fn backchannel_logout(&self, logout_token: &str) -> Result<(), BackchannelLogoutError> {
+        let claims = unverified_claims(logout_token).ok_or(BackchannelLogoutError::Stranger)?;
+        let addressed = self.providers.values().find(|provider| provider.is_addressed_by(&claims));
+        let provider = addressed.ok_or(BackchannelLogoutError::Stranger)?;
+        let token = provider.verify_logout(logout_token).await?;
+        let settings = provider.settings();
+        let use_of = sha256(format!("{}\n{}\n{}", settings.issuer, settings.client_id, token.id).as_bytes());
+        if self.used_logout_tokens.get(&use_of).is_some() {
+            return Err(BackchannelLogoutError::Replayed);
+        }
+        match token.signs_out {
+            SignsOut::ProviderSession(sid) => self.provider_ended_session(provider, sid),
+            SignsOut::Subject(sub) => {
+                let group = SessionGroup::Subject { issuer: Arc::clone(&settings.issuer), sub };
+                self.provider_ended(provider, &group, token.issued_at);
+            }
+        }
+        // Last, so that a provider that tries again after a failure is heard. A replay would end nothing anew.
+        if self.used_logout_tokens.mark(use_of, token.ends_at) == Use::Full {
+            tracing::warn!(provider = &*settings.name, "too many logout tokens to remember");
+        }
+        Ok(())
+    }
+
+    /// Ends what was begun at a provider within one of its sessions, on its word.
+    pub(super) fn provider_ended_session(&self, provider: &Provider, sid: String) {
+        let group = SessionGroup::ProviderSession { issuer: Arc::clone(&provider.settings().issuer), sid };
+        self.provider_ended(provider, &group, self.clock.now());
+    }
+
+    fn provider_ended(&self, provider: &Provider, group: &SessionGroup, moment: crate::clock::Timestamp) {
+        let name = &*provider.settings().name;
+        let ended = self.end_group(provider, group, moment);
+        for session in &ended {
+            let frontend = &*session.frontend;
+            tracing::info!(provider = name, frontend, session = session.handle, "signed out by the provider");
+        }
+        tracing::debug!(provider = name, ended = ended.len(), "the provider signs out");
+    }
+}

@@ -1,0 +1,130 @@
+use std::sync::Arc;
+
+use super::{CurrentUserError, Flows};
+use crate::{
+    clock::Timestamp,
+    policy::{Request, Site},
+    session::{Session, SessionGroup, SessionKey},
+};
+
+/// One of the signed-in user's sessions, as its owner may see it.
+#[derive(Debug)]
+pub struct OwnSession {
+    /// Names it; it opens nothing.
+    pub handle: String,
+    /// The frontend that it belongs to.
+    pub frontend: Arc<str>,
+    /// Whether it is the one that asks.
+    pub is_current: bool,
+    /// When the login ended.
+    pub created_at: Timestamp,
+    /// When it was last used.
+    pub last_used_at: Timestamp,
+    /// When it ends if it is not used again.
+    pub expires_at: Timestamp,
+}
+
+/// What ending a session ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndedSession {
+    /// The one that asked.
+    Current,
+    /// Another one.
+    Other,
+}
+
+/// A session was not ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndSessionError {
+    /// Nobody is signed in who could ask for it.
+    CurrentUser(CurrentUserError),
+    /// None of the user's sessions has this handle.
+    NoSuchSession,
+}
+
+impl Flows {
+    /// The sessions of the signed-in user at all frontends of the same issuer, the oldest first.
+    ///
+    /// # Errors
+    /// [`CurrentUserError`] if nobody is signed in.
+    pub fn own_sessions(
+        &self,
+        site: &Site,
+        request: &Request<'_>,
+    ) -> Result<Vec<OwnSession>, CurrentUserError> {
+        let (current, session) = self.current_session(site, request)?;
+        let own = self.sessions.group(&everything_of(&session)).into_iter();
+        let mut own: Vec<OwnSession> = own
+            .map(|(key, session)| OwnSession {
+                handle: session.handle.clone(),
+                frontend: Arc::clone(&session.frontend),
+                is_current: key == current,
+                created_at: session.created_at,
+                last_used_at: session.last_used_at(),
+                expires_at: session.expires_at(),
+            })
+            .collect();
+        own.sort_by(|a, b| (a.created_at, &a.handle).cmp(&(b.created_at, &b.handle)));
+        Ok(own)
+    }
+
+    /// Ends one of the signed-in user's sessions, on another device for example. There the session at the provider
+    /// goes as well, or that browser would be signed in again without being asked.
+    ///
+    /// # Errors
+    /// [`EndSessionError`] if it is not there, or not the user's.
+    pub fn end_own_session(
+        &self,
+        site: &Site,
+        request: &Request<'_>,
+        handle: &str,
+    ) -> Result<EndedSession, EndSessionError> {
+        let (current, session) = self.current_session(site, request).map_err(EndSessionError::CurrentUser)?;
+        let mut own = self.sessions.group(&everything_of(&session)).into_iter();
+        let (key, ended) = own.find(|(_, own)| own.handle == handle).ok_or(EndSessionError::NoSuchSession)?;
+        let is_current = key == current;
+        if !is_current && is_same_sign_in(&session, &ended) {
+            // Another frontend in the same browser. At the provider, both may be one client's session, which has to
+            // stay for the one that asks.
+            self.sessions.remove(&key);
+            tracing::info!(frontend = &*ended.frontend, session = ended.handle, "signed out");
+        } else {
+            self.sign_out(&key, &ended);
+            self.end_at_provider_behind(ended);
+        }
+        Ok(if is_current { EndedSession::Current } else { EndedSession::Other })
+    }
+
+    /// The session of whoever asks.
+    pub(super) fn current_session(
+        &self,
+        site: &Site,
+        request: &Request<'_>,
+    ) -> Result<(SessionKey, Arc<Session>), CurrentUserError> {
+        let (key, session) = self.session(site, request).ok_or(CurrentUserError::NotSignedIn)?;
+        if session.is_account_disabled() {
+            return Err(CurrentUserError::AccountDisabled);
+        }
+        Ok((key, session))
+    }
+
+    /// Ends the session at the provider that a session belonged to, without a browser and without making anyone wait.
+    fn end_at_provider_behind(&self, session: Arc<Session>) {
+        let Some(provider) = self.providers.get(&session.provider) else { return };
+        let provider = Arc::clone(provider);
+        self.refresher.tasks.spawn(async move {
+            if let Err(error) = provider.end_session(&session.tokens().id_token).await {
+                let provider = &*provider.settings().name;
+                tracing::warn!(provider, %error, "signed out here but not at the provider");
+            }
+        });
+    }
+}
+
+fn everything_of(session: &Session) -> SessionGroup {
+    SessionGroup::Subject { issuer: Arc::clone(&session.issuer), sub: session.subject.clone() }
+}
+
+fn is_same_sign_in(one: &Session, other: &Session) -> bool {
+    one.provider_session.is_some() && one.provider_session == other.provider_session
+}

@@ -1,0 +1,72 @@
+use std::{fmt, sync::Arc};
+
+use dashmap::{DashMap, mapref::entry::Entry};
+
+use super::{Session, SessionKey};
+
+/// All sessions that a provider means by one word of its tokens. The words of different issuers have nothing to do
+/// with each other.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub enum SessionGroup {
+    /// Those that belong to one session at the provider: one browser of one person.
+    ProviderSession {
+        /// The provider's issuer.
+        issuer: Arc<str>,
+        /// The claim `sid`.
+        sid: String,
+    },
+    /// Those of one person.
+    Subject {
+        /// The provider's issuer.
+        issuer: Arc<str>,
+        /// The claim `sub`.
+        sub: String,
+    },
+}
+
+/// Finds sessions by their groups.
+#[derive(Default)]
+pub(super) struct GroupIndex {
+    keys: DashMap<SessionGroup, Vec<SessionKey>>,
+}
+
+impl GroupIndex {
+    /// The keys of a group's sessions.
+    pub(super) fn keys(&self, group: &SessionGroup) -> Vec<SessionKey> {
+        self.keys.get(group).map(|keys| keys.clone()).unwrap_or_default()
+    }
+
+    /// Notes a session in each of its groups.
+    pub(super) fn add(&self, key: SessionKey, session: &Session) {
+        for group in session.groups() {
+            self.keys.entry(group).or_default().push(key);
+        }
+    }
+
+    /// Takes a session out of each of its groups.
+    pub(super) fn remove(&self, key: &SessionKey, session: &Session) {
+        for group in session.groups() {
+            if let Entry::Occupied(mut entry) = self.keys.entry(group) {
+                entry.get_mut().retain(|other| other != key);
+                if entry.get().is_empty() {
+                    entry.remove();
+                }
+            }
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+}
+
+impl fmt::Debug for SessionGroup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // A sid ends sessions over the front channel, so it is not for logs.
+        match self {
+            Self::ProviderSession { .. } => f.write_str("ProviderSession(redacted)"),
+            Self::Subject { sub, .. } => write!(f, "Subject({sub})"),
+        }
+    }
+}
