@@ -1,4 +1,4 @@
-// The demo frontend. It knows four addresses of its own origin: /auth/me, /auth/login, /auth/logout and the API.
+// The demo frontend. Of its own origin it knows /auth/me, /auth/login, /auth/logout, /auth/sessions and the API.
 
 const element = (id) => document.getElementById(id);
 
@@ -7,7 +7,7 @@ const kind = location.hostname.split(".")[0];
 const otherOrigin = location.origin.replace(/^http:\/\/(app\.|admin\.)/, (_, name) => `http://${otherFrontends[name]}`);
 
 const meanings = {
-  401: "Not signed in. The API saw nothing of this call.",
+  401: "Not signed in, or not lately enough. The API saw nothing of this call.",
   403: "Signed in, but not allowed: a role is missing. The API saw nothing of this call.",
   503: "Cannot be decided at the moment. Try again soon.",
 };
@@ -33,6 +33,34 @@ async function showUser() {
   element("sign-in-again").hidden = !me.authenticated;
   element("sign-out").hidden = !me.authenticated;
   showDetails(me);
+  await showSessions(me.authenticated);
+}
+
+/** The user's sessions on all devices and frontends, each with a button that ends it. */
+async function showSessions(authenticated) {
+  element("sessions-card").hidden = !authenticated;
+  if (!authenticated) return;
+  const answer = await fetch("/auth/sessions");
+  if (!answer.ok) return;
+  const { sessions } = await answer.json();
+  element("sessions").replaceChildren(...sessions.map(sessionItem));
+}
+
+function sessionItem(session) {
+  const item = document.createElement("li");
+  const text = document.createElement("span");
+  const here = session.current ? " (this one)" : "";
+  text.textContent = `${session.frontend}, since ${moment(session.created_at)}${here}`;
+  const end = document.createElement("button");
+  end.type = "button";
+  end.className = "button";
+  end.textContent = "End";
+  end.addEventListener("click", async () => {
+    await fetch(`/auth/sessions/${session.handle}`, { method: "DELETE" });
+    await showUser();
+  });
+  item.append(text, end);
+  return item;
 }
 
 /** The claims, and when the session ends. */
@@ -60,16 +88,34 @@ function moment(value) {
 /** Calls an address and shows what came of it. */
 async function call(address, options) {
   show("Calling …", "");
+  element("step-up").hidden = true;
   element("result").hidden = true;
   try {
     const answer = await fetch(address, options);
     const body = await answer.text();
     const meaning = meanings[answer.status] ?? (answer.ok ? "This reached the API:" : "Unexpected.");
     show(`${answer.status} – ${meaning}`, answer.ok ? "good" : "bad");
+    offerStepUp(body);
     element("result").textContent = readable(body);
     element("result").hidden = false;
   } catch (error) {
     show(`The browser refused or could not reach it: ${error.message}`, "bad");
+  }
+}
+
+/** Where the sign-in is not good enough for a call, the answer says how to sign in so that it is. */
+function offerStepUp(body) {
+  const link = element("step-up");
+  link.hidden = true;
+  try {
+    const { error, login_url: address } = JSON.parse(body);
+    if (error !== "insufficient_user_authentication") return;
+    const login = new URL(address);
+    login.searchParams.set("return_to", location.pathname + location.search);
+    link.href = login;
+    link.hidden = false;
+  } catch {
+    // Whatever it is, it asks for no other sign-in.
   }
 }
 
@@ -96,6 +142,7 @@ element("sign-in").href = loginAddress();
 element("sign-in-corp").href = loginAddress({ kc_idp_hint: "corp" });
 element("sign-in-again").href = loginAddress({ force: "true" });
 element("call-api").addEventListener("click", () => call("/api/echo"));
+element("call-secure").addEventListener("click", () => call("/secure/echo"));
 element("call-admin").addEventListener("click", () => call("/admin/echo"));
 element("call-other").addEventListener("click", () => call(`${otherOrigin}/api/echo`, { credentials: "include" }));
 // A page that comes back from the history may show somebody who has signed out since.

@@ -99,17 +99,20 @@ fn allowed(allow: Allow) -> CheckResponse {
 fn refuse(refused: Refused, request_id: &str) -> CheckResponse {
     let Refused { site, refusal, kind, cors } = refused;
     let answer = refusal.answer();
-    let login =
-        site.as_deref().filter(|_| refusal == Refusal::NotSignedIn).map(|site| site.url(Endpoint::Login));
+    let (login, challenge) = match (&refusal, site.as_deref()) {
+        // RFC 9110 section 15.5.2 asks for a challenge. There is no scheme for a session cookie; Bearer is what the
+        // upstream behind this is reached with, and browsers show no prompt for it.
+        (Refusal::NotSignedIn, Some(site)) => (Some(site.url(Endpoint::Login)), Some("Bearer".to_owned())),
+        (Refusal::InsufficientAuthentication(step_up), Some(site)) => {
+            (Some(site.login_url(None, step_up)), Some(step_up.challenge()))
+        }
+        _ => (None, None),
+    };
     let mut headers: Vec<(&'static str, String)> = cors.map(|grant| grant.headers()).unwrap_or_default();
     if let Some(seconds) = answer.retry_after {
         headers.push(("retry-after", seconds.to_string()));
     }
-    if answer.status == 401 {
-        // RFC 9110 section 15.5.2 asks for a challenge. There is no scheme for a session cookie; Bearer is what the
-        // upstream behind this is reached with, and browsers show no prompt for it.
-        headers.push(("www-authenticate", "Bearer".to_owned()));
-    }
+    headers.extend(challenge.map(|challenge| ("www-authenticate", challenge)));
     let body = match kind {
         Kind::Navigation => {
             headers.push(("content-type", "text/html; charset=utf-8".to_owned()));

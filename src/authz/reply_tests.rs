@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::policy::{CorsGrant, test_support::site};
+use crate::policy::{CorsGrant, StepUp, test_support::site};
 
 fn named<'a>(headers: &'a [HeaderValueOption], name: &str) -> Vec<(&'a str, i32)> {
     let fits = |option: &&HeaderValueOption| option.header.as_ref().is_some_and(|header| header.key == name);
@@ -72,6 +72,7 @@ fn every_refusal_has_a_status_that_is_not_ok() {
         Refusal::ForeignOrigin,
         Refusal::MissingCsrfHeader,
         Refusal::NotSignedIn,
+        Refusal::InsufficientAuthentication(StepUp::default()),
         Refusal::MissingRole,
         Refusal::AccountDisabled,
         Refusal::Unavailable { retry_after: std::time::Duration::from_secs(7) },
@@ -101,4 +102,25 @@ fn a_login_is_a_redirect_and_metadata_names_nobody() {
     assert_eq!(named(&denied.headers, "location"), [("https://app.example.com/auth/login", 2)]);
     let fields: Vec<&String> = response.dynamic_metadata.as_ref().unwrap().fields.keys().collect();
     assert_eq!(fields, ["frontend"]);
+}
+
+#[test]
+fn a_script_is_told_how_to_sign_in_and_what_is_missing() {
+    let site = Arc::new(site("https://app.example.com", &[]));
+    let step_up = StepUp { acr_values: vec!["gold".to_owned()], max_age: None };
+    for (refusal, challenge, login_url) in [
+        (Refusal::NotSignedIn, "Bearer".to_owned(), "https://app.example.com/auth/login"),
+        (
+            Refusal::InsufficientAuthentication(step_up.clone()),
+            step_up.challenge(),
+            "https://app.example.com/auth/login?acr_values=gold",
+        ),
+    ] {
+        let refused = Refused { site: Some(Arc::clone(&site)), refusal, kind: Kind::Fetch, cors: None };
+        let response = reply(Verdict::Refuse(refused), "id");
+        let denied = denied_of(&response);
+        assert_eq!(named(&denied.headers, "www-authenticate"), [(challenge.as_str(), 2)]);
+        let body: serde_json::Value = serde_json::from_str(&denied.body).unwrap();
+        assert_eq!(body["login_url"], login_url);
+    }
 }

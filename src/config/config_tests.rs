@@ -169,6 +169,12 @@ fn each_mistake_is_named_with_its_path() {
             "frontends[0].rules[0].roles",
             "session: required",
         ),
+        ("/frontends/0/rules/0/acr", json!(["gold"]), "frontends[0].rules[0].acr", "session: required"),
+        ("/frontends/0/rules/0/acr", json!(["a b"]), "frontends[0].rules[0].acr[0]", "one word"),
+        ("/frontends/0/rules/0/acr", json!(["a".repeat(129)]), "frontends[0].rules[0].acr", "128"),
+        ("/frontends/0/rules/0/max_age", json!("30s"), "frontends[0].rules[0].max_age", "session: required"),
+        ("/frontends/0/rules/0/max_age", json!("0s"), "frontends[0].rules[0].max_age", "at least 1s"),
+        ("/providers/0/concurrent_refreshes", json!(0), "providers[0].concurrent_refreshes", "at least 1"),
         ("/frontends/0/rules/0/token", json!("user"), "frontends[0].rules[0].token", "needs a session"),
         ("/frontends/0/rules/0/methods", json!(["get"]), "frontends[0].rules[0].methods[0]", "upper case"),
     ] {

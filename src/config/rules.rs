@@ -1,10 +1,16 @@
+use std::time::Duration;
+
 use deserr::Deserr;
 
 use super::{
     Checker,
+    duration::Span,
     errors::{At, ShapeErrors},
 };
-use crate::policy::{Navigation, PathPattern, Role, Rule, Rules, SessionNeed, TokenKind};
+use crate::policy::{Navigation, PathPattern, Role, Rule, Rules, SessionNeed, StepUp, TokenKind};
+
+/// How many characters the authentication contexts of a rule may have in all.
+const LONGEST_ACR: usize = 128;
 
 #[derive(Deserr)]
 #[deserr(error = ShapeErrors, deny_unknown_fields)]
@@ -17,6 +23,10 @@ pub(super) struct RuleSection {
     session: Option<SessionWord>,
     #[deserr(default)]
     roles: Vec<RoleSection>,
+    #[deserr(default)]
+    acr: Vec<String>,
+    #[deserr(default)]
+    max_age: Option<Span>,
     #[deserr(default)]
     token: Option<TokenWord>,
     #[deserr(default = NavigationWord::Auto)]
@@ -65,6 +75,25 @@ pub(super) fn check(sections: Vec<RuleSection>, at: &At<'_>, checker: &mut Check
     Rules::new(sections.into_iter().enumerate().filter_map(check).collect())
 }
 
+fn check_step_up(step_up: &StepUp, at: &At<'_>, checker: &mut Checker<'_>) {
+    for (index, acr) in step_up.acr_values.iter().enumerate() {
+        // They are joined by spaces in addresses and quoted in a challenge.
+        let is_word = !acr.is_empty()
+            && acr.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\'));
+        if !is_word {
+            checker.error(&at.key("acr").index(index), "must be one word of printable characters");
+        }
+    }
+    if step_up.acr_values.iter().map(String::len).sum::<usize>() > LONGEST_ACR {
+        let message =
+            format!("must not have more than {LONGEST_ACR} characters in all: logins carry it in a cookie");
+        checker.error(&at.key("acr"), message);
+    }
+    if step_up.max_age.is_some_and(|age| age < Duration::from_secs(1)) {
+        checker.error(&at.key("max_age"), "must be at least 1s");
+    }
+}
+
 impl RuleSection {
     fn check(self, at: &At<'_>, checker: &mut Checker<'_>) -> Option<Rule> {
         for (index, method) in self.methods.iter().enumerate() {
@@ -73,8 +102,16 @@ impl RuleSection {
             }
         }
         let session = checker.required(self.session, &at.key("session"));
-        if !self.roles.is_empty() && session.is_some_and(|session| session != SessionWord::Required) {
-            checker.error(&at.key("roles"), "need session: required");
+        let step_up = StepUp { acr_values: self.acr, max_age: self.max_age.map(|age| age.0) };
+        check_step_up(&step_up, at, checker);
+        for (key, is_set) in [
+            ("roles", !self.roles.is_empty()),
+            ("acr", !step_up.acr_values.is_empty()),
+            ("max_age", step_up.max_age.is_some()),
+        ] {
+            if is_set && session.is_some_and(|session| session != SessionWord::Required) {
+                checker.error(&at.key(key), "needs session: required");
+            }
         }
         if self.token.is_some() && session == Some(SessionWord::None) {
             checker.error(&at.key("token"), "needs a session, and this rule looks for none");
@@ -106,6 +143,7 @@ impl RuleSection {
                 SessionWord::None => SessionNeed::None,
             },
             roles,
+            step_up,
             token: match self.token {
                 Some(TokenWord::None) => TokenKind::None,
                 Some(TokenWord::User) | None => TokenKind::User,

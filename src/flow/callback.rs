@@ -1,10 +1,9 @@
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use secrecy::ExposeSecret;
 
 use super::{CookieChange, Flows, LoginError, LoginStep, login::NewTransaction, transaction::Transaction};
 use crate::{
-    clock::Timestamp,
     crypto::base64url,
     oidc::{IdTokenError, LoginExpectation, Provider, SignatureError, TokenError},
     policy::{Answer, Endpoint, Request, Site},
@@ -113,6 +112,11 @@ impl CallbackError {
             Self::IdToken(IdTokenError::NotSignedInAnew) => {
                 (403, "not_signed_in_anew", "You were asked to sign in again and did not.")
             }
+            Self::IdToken(IdTokenError::InsufficientAuthentication) => (
+                403,
+                "insufficient_user_authentication",
+                "You signed in, but not in the way that this page needs.",
+            ),
             Self::IdToken(_) => {
                 (400, "invalid_id_token", "The sign-in service gave an answer that cannot be trusted.")
             }
@@ -244,6 +248,7 @@ impl Flows {
                 return_to: &transaction.return_to,
                 idp_hint: transaction.idp_hint.as_deref(),
                 force: transaction.force,
+                step_up: &transaction.step_up(),
                 restarts: transaction.restarts + 1,
             };
             return Ok(CallbackOutcome::Restarted(self.send_to_provider(site, request, again).await?));
@@ -263,13 +268,16 @@ impl Flows {
         let asked_at = self.clock.now();
         let set =
             provider.redeem_code(code, &site.url(Endpoint::Callback), &transaction.pkce_verifier).await?;
+        let begun_at = transaction.force.then(|| transaction.created_at());
+        let oldest = transaction.max_age.map(|age| self.clock.now() - Duration::from_secs(age));
         let claims = provider
             .verify_login(
                 set.id_token.as_ref(),
                 &LoginExpectation {
                     nonce: &transaction.nonce,
                     access_token: set.access_token.expose_secret(),
-                    signed_in_since: transaction.force.then(|| Timestamp::from_unix(transaction.created_at)),
+                    signed_in_since: begun_at.max(oldest),
+                    acr_values: &transaction.acr_values,
                 },
             )
             .await?;

@@ -9,8 +9,8 @@ use super::{
 };
 use crate::{
     policy::{
-        CorsGrant, Endpoint, Kind, Navigation, OriginError, Path, Preflight, Refusal, Request, ReturnTarget,
-        Rule, SessionNeed, Site, TokenKind,
+        ANY_SIGN_IN, CorsGrant, Endpoint, Kind, Navigation, OriginError, Path, Preflight, Refusal, Request,
+        ReturnTarget, Rule, SessionNeed, Site, StepUp, TokenKind,
     },
     session::{Session, SessionKey, Tokens},
 };
@@ -95,8 +95,12 @@ impl Flows {
         match self.signed_in(site, rule, request).await {
             Ok(signed_in) => self.allow(site, request, signed_in),
             Err(Refusal::NotSignedIn) if Kind::of(request, rule.navigation) == Kind::Navigation => {
-                let way_back = ReturnTarget::parse(request.target, site).map(|_| request.target);
-                Verdict::Login(Arc::clone(site), site.login_url(way_back))
+                login(site, request, ANY_SIGN_IN)
+            }
+            Err(Refusal::InsufficientAuthentication(step_up))
+                if Kind::of(request, rule.navigation) == Kind::Navigation =>
+            {
+                login(site, request, &step_up)
             }
             Err(refusal) => refuse(site, request, rule.navigation, refusal),
         }
@@ -150,6 +154,12 @@ impl Flows {
         };
         if !rule.roles.is_empty() && !rule.roles.iter().any(|role| role.is_in(&tokens.access_claims)) {
             return Err(Refusal::MissingRole);
+        }
+        if !rule.step_up.is_empty() {
+            let skew = self.provider(site).ok_or(Refusal::Internal)?.settings().clock_skew;
+            if !rule.step_up.is_met(&tokens.id_claims, skew, self.clock.now()) {
+                return Err(Refusal::InsufficientAuthentication(rule.step_up.clone()));
+            }
         }
         Ok(Some(SignedIn { session, tokens, with_token: rule.token == TokenKind::User }))
     }
@@ -219,10 +229,17 @@ fn check_origin(site: &Site, rule: &Rule, request: &Request<'_>) -> Result<(), O
     if rule.csrf_header && request.csrf_header != Some("1") { Err(OriginError::Unproven) } else { Ok(()) }
 }
 
+fn login(site: &Arc<Site>, request: &Request<'_>, step_up: &StepUp) -> Verdict {
+    let way_back = ReturnTarget::parse(request.target, site).map(|_| request.target);
+    Verdict::Login(Arc::clone(site), site.login_url(way_back, step_up))
+}
+
 fn refuse(site: &Arc<Site>, request: &Request<'_>, navigation: Navigation, refusal: Refusal) -> Verdict {
     let kind = match (&refusal, navigation) {
         // Navigations are sent to the login; everything else without a session is told where it is.
-        (Refusal::NotSignedIn, _) | (_, Navigation::Never) => Kind::Fetch,
+        (Refusal::NotSignedIn | Refusal::InsufficientAuthentication(_), _) | (_, Navigation::Never) => {
+            Kind::Fetch
+        }
         // A submitted form is answered with a page like any other navigation.
         _ => Kind::of_target(request),
     };

@@ -351,3 +351,50 @@ async fn refreshes_are_bounded_and_those_that_are_waited_for_go_first() {
     test.flows.refresher.tasks.wait().await;
     assert_eq!((provider.calls(), provider.most_at_once()), (61, 32));
 }
+
+#[tokio::test]
+async fn a_rule_may_ask_for_a_stronger_or_more_recent_sign_in() {
+    let acr = |value: &str| StepUp { acr_values: vec![value.to_owned()], max_age: None };
+    let recent = StepUp { acr_values: Vec::new(), max_age: Some(Duration::from_secs(30)) };
+    let roles = vec![Role::Realm("admin".to_owned())];
+    let test = flows(
+        with_rules(vec![
+            Rule { step_up: acr("silver"), ..rule("/silver/*", SessionNeed::Required) },
+            Rule { step_up: acr("gold"), ..rule("/gold/*", SessionNeed::Required) },
+            Rule { step_up: recent, ..rule("/recent/*", SessionNeed::Required) },
+            Rule { step_up: acr("gold"), roles, ..rule("/admin/*", SessionNeed::Required) },
+        ]),
+        "http://127.0.0.1:9",
+    );
+    let (_session, cookie) = test.sign_in(&json!({}));
+    let cookie = ("cookie", cookie.as_str());
+    for (method, target, headers, expected) in [
+        ("GET", "/silver/a", &[cookie][..], "allow header."),
+        ("GET", "/gold/a", &[cookie], "insufficient_user_authentication"),
+        (
+            "GET",
+            "/gold/a?b=c",
+            &[cookie, PAGE],
+            "https://app.example.com/auth/login?return_to=%2Fgold%2Fa%3Fb%3Dc&acr_values=gold",
+        ),
+        (
+            "POST",
+            "/gold/a",
+            &[cookie, PAGE, ("sec-fetch-site", "same-origin")],
+            "insufficient_user_authentication",
+        ),
+        ("GET", "/gold/a", &[], "not_signed_in"),
+        ("GET", "/recent/a", &[cookie], "allow header."),
+        ("GET", "/admin/a", &[cookie], "missing_role"),
+    ] {
+        let answer = verdict(&test, &request(method, target, headers)).await;
+        assert!(answer.starts_with(expected), "{method} {target} {headers:?}: {answer}");
+    }
+    test.clock.advance(Duration::from_secs(41));
+    assert_eq!(
+        verdict(&test, &request("GET", "/recent/a", &[cookie])).await,
+        "insufficient_user_authentication"
+    );
+    let page = verdict(&test, &request("GET", "/recent/a", &[cookie, PAGE])).await;
+    assert_eq!(page, "https://app.example.com/auth/login?return_to=%2Frecent%2Fa&max_age=30");
+}

@@ -1,7 +1,7 @@
 use super::{CookieChange, Flows, transaction::Transaction};
 use crate::{
     oidc::{AuthorizationRequest, ProviderError},
-    policy::{Endpoint, Request, ReturnTarget, Site},
+    policy::{Endpoint, Request, ReturnTarget, Site, StepUp},
     session::Session,
 };
 
@@ -14,6 +14,11 @@ pub struct LoginRequest<'a> {
     pub idp_hint: Option<&'a str>,
     /// Whether the user must sign in anew although there is a session.
     pub force: bool,
+    /// The authentication contexts of which the sign-in must have one, separated by spaces; those that no rule of the
+    /// frontend names count as not given.
+    pub acr_values: Option<&'a str>,
+    /// How many seconds ago the sign-in may be; what is no number counts as not given.
+    pub max_age: Option<&'a str>,
 }
 
 /// Where the browser goes next.
@@ -49,7 +54,12 @@ impl Flows {
     ) -> Result<LoginStep, LoginError> {
         let return_to = login.return_to.and_then(|target| ReturnTarget::parse(target, site));
         let return_to = return_to.unwrap_or_else(|| ReturnTarget::start_page(site));
-        let is_signed_in = self.session(site, request).is_some_and(|(_, session)| self.can_go_on(&session));
+        let provider = self.provider(site).ok_or(LoginError::Internal("the frontend has no provider"))?;
+        let step_up = StepUp::requested(&site.frontend.rules, login.acr_values, login.max_age);
+        let is_signed_in = self.session(site, request).is_some_and(|(_, session)| {
+            let (skew, now) = (provider.settings().clock_skew, self.clock.now());
+            self.can_go_on(&session) && step_up.is_met(&session.tokens().id_claims, skew, now)
+        });
         if !login.force && is_signed_in {
             return Ok(LoginStep { location: return_to.as_str().to_owned(), cookies: Vec::new() });
         }
@@ -58,7 +68,13 @@ impl Flows {
         self.send_to_provider(
             site,
             request,
-            NewTransaction { return_to: return_to.as_str(), idp_hint, force: login.force, restarts: 0 },
+            NewTransaction {
+                return_to: return_to.as_str(),
+                idp_hint,
+                force: login.force,
+                step_up: &step_up,
+                restarts: 0,
+            },
         )
         .await
     }
@@ -88,6 +104,8 @@ impl Flows {
             created_at: self.clock.now().as_unix(),
             idp_hint: new.idp_hint.map(str::to_owned),
             force: new.force,
+            acr_values: new.step_up.acr_values.clone(),
+            max_age: new.step_up.max_age.map(|age| age.as_secs()),
             restarts: new.restarts,
         };
         let location = provider
@@ -98,6 +116,8 @@ impl Flows {
                 pkce_verifier: &transaction.pkce_verifier,
                 idp_hint: new.idp_hint,
                 force: new.force,
+                acr_values: &new.step_up.acr_values,
+                max_age: new.step_up.max_age,
             })
             .await?;
         let cookies = self.begin_transaction(site, request, &transaction);
@@ -111,5 +131,6 @@ pub(super) struct NewTransaction<'a> {
     pub(super) return_to: &'a str,
     pub(super) idp_hint: Option<&'a str>,
     pub(super) force: bool,
+    pub(super) step_up: &'a StepUp,
     pub(super) restarts: u8,
 }

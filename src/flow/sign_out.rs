@@ -81,3 +81,7 @@ impl Flows {
         });
     }
 }
+
+#[cfg(test)]
+#[path = "sign_out_tests.rs"]
+mod tests;

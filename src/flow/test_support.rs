@@ -184,6 +184,11 @@ pub(crate) fn flows(site: Site, issuer: &str) -> TestFlows {
 impl TestFlows {
     /// A session of the frontend `app` that has just begun, and its `Cookie` line.
     pub(crate) fn sign_in(&self, access_claims: &Value) -> (Arc<Session>, String) {
+        self.sign_in_as("alice", "sid", access_claims)
+    }
+
+    /// A session of this user within this session at the provider.
+    pub(crate) fn sign_in_as(&self, sub: &str, sid: &str, access_claims: &Value) -> (Arc<Session>, String) {
         let site = self.flows.frontends.find(HOST).unwrap();
         let payload = crate::crypto::base64url(access_claims.to_string().as_bytes());
         let set = TokenSet {
@@ -194,14 +199,17 @@ impl TestFlows {
             id_token: Some("id-token".into()),
         };
         let now = self.clock.now();
-        let id_claims: Map<String, Value> = json!({"sub": "alice"}).as_object().cloned().unwrap();
+        let id_claims = json!({
+            "sub": sub, "sid": sid, "iat": now.as_unix(), "auth_time": now.as_unix(), "acr": "silver",
+        });
+        let id_claims: Map<String, Value> = id_claims.as_object().cloned().unwrap();
         let new = NewSession {
-            handle: "handle".to_owned(),
+            handle: format!("handle-{}", self.flows.sessions.len()),
             frontend: Arc::clone(&site.frontend.name),
             provider: Arc::clone(&site.frontend.provider),
             issuer: self.flows.providers[&site.frontend.provider].settings().issuer.clone(),
-            subject: "alice".to_owned(),
-            provider_session: Some("sid".to_owned()),
+            subject: sub.to_owned(),
+            provider_session: Some(sid.to_owned()),
             tokens: super::token_building::at_login(&site.frontend, set, id_claims, now).unwrap(),
             lifetimes: Lifetimes { idle: Duration::from_secs(600), absolute: Duration::from_secs(6000) },
         };

@@ -6,7 +6,7 @@ use super::{CookieChange, Flows};
 use crate::{
     clock::Timestamp,
     crypto::{Purpose, equal_in_constant_time, sha256},
-    policy::{Request, Site},
+    policy::{Request, Site, StepUp},
 };
 
 /// How long a login may take: Keycloak's own login time-out.
@@ -44,6 +44,12 @@ pub(super) struct Transaction {
     /// Whether the user was asked to sign in anew.
     #[serde(rename = "f", default, skip_serializing_if = "is_default")]
     pub(super) force: bool,
+    /// The authentication contexts of which the sign-in must have one.
+    #[serde(rename = "a", default, skip_serializing_if = "is_default")]
+    pub(super) acr_values: Vec<String>,
+    /// How many seconds ago the sign-in may be.
+    #[serde(rename = "m", default, skip_serializing_if = "is_default")]
+    pub(super) max_age: Option<u64>,
     /// How often Keycloak let it expire and it was begun again.
     #[serde(rename = "t", default, skip_serializing_if = "is_default")]
     pub(super) restarts: u8,
@@ -56,6 +62,11 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 impl Transaction {
     pub(super) fn created_at(&self) -> Timestamp {
         Timestamp::from_unix(self.created_at)
+    }
+
+    /// What the sign-in must be like.
+    pub(super) fn step_up(&self) -> StepUp {
+        StepUp { acr_values: self.acr_values.clone(), max_age: self.max_age.map(Duration::from_secs) }
     }
 
     pub(super) fn expires_at(&self) -> Timestamp {

@@ -5,6 +5,7 @@ use openidconnect::{
     RedirectUrl, Scope,
     core::{CoreAuthPrompt, CoreAuthenticationFlow, CoreClient},
 };
+use serde_json::json;
 use url::Url;
 
 use super::{ProviderError, ProviderSettings, metadata::Metadata};
@@ -25,6 +26,10 @@ pub struct AuthorizationRequest<'a> {
     pub idp_hint: Option<&'a str>,
     /// Whether the user must sign in anew although the provider knows them.
     pub force: bool,
+    /// The authentication contexts of which the sign-in must have one; empty means any.
+    pub acr_values: &'a [String],
+    /// How long ago the sign-in may be.
+    pub max_age: Option<Duration>,
 }
 
 impl AuthorizationRequest<'_> {
@@ -49,9 +54,16 @@ impl AuthorizationRequest<'_> {
         if let Some(hint) = self.idp_hint {
             request = request.add_extra_param("kc_idp_hint", hint.to_owned());
         }
+        if !self.acr_values.is_empty() {
+            // Essential, so that the provider does its best or says no (OpenID Connect Core section 5.5.1.1).
+            let acr = json!({"essential": true, "values": self.acr_values});
+            request = request.add_extra_param("claims", json!({"id_token": {"acr": acr}}).to_string());
+        }
         if self.force {
             // max_age asks for auth_time, by which the callback sees that the user really signed in anew.
             request = request.add_prompt(CoreAuthPrompt::Login).set_max_age(Duration::ZERO);
+        } else if let Some(max_age) = self.max_age {
+            request = request.set_max_age(max_age);
         }
         let (url, _state, _nonce) = request.url();
         Ok(url)

@@ -29,6 +29,9 @@ pub enum IdTokenError {
     /// It belongs to an older sign-in than the one that was asked for.
     #[error("the user did not sign in anew")]
     NotSignedInAnew,
+    /// The user signed in in another way than those that were asked for.
+    #[error("the sign-in has none of the authentication contexts that were asked for")]
+    InsufficientAuthentication,
 }
 
 impl From<ClaimError> for IdTokenError {
@@ -47,8 +50,10 @@ pub struct LoginExpectation<'a> {
     pub nonce: &'a str,
     /// The access token that came with it.
     pub access_token: &'a str,
-    /// If the user was asked to sign in anew: when that was.
+    /// If the user was asked to sign in anew, or lately: since when.
     pub signed_in_since: Option<Timestamp>,
+    /// The authentication contexts of which it must have one; empty means any.
+    pub acr_values: &'a [String],
 }
 
 /// Checks the ID token of a login. The numbers are those of OpenID Connect Core section 3.1.3.7.
@@ -70,6 +75,11 @@ pub(super) fn check_login(
         if signed_in_at + settings.clock_skew < since {
             return Err(IdTokenError::NotSignedInAnew);
         }
+    }
+    // 12.
+    let acr = text(&token.claims, "acr");
+    if !expected.acr_values.is_empty() && !expected.acr_values.iter().any(|asked| acr == Some(asked)) {
+        return Err(IdTokenError::InsufficientAuthentication);
     }
     check_access_token_hash(token, expected.access_token)
 }

@@ -35,7 +35,16 @@ fn signed(claims: Value) -> SignedClaims {
 }
 
 fn login(token: &SignedClaims, signed_in_since: Option<Timestamp>) -> Result<(), IdTokenError> {
-    let expected = LoginExpectation { nonce: "the-nonce", access_token: ACCESS_TOKEN, signed_in_since };
+    login_with(token, signed_in_since, &[])
+}
+
+fn login_with(
+    token: &SignedClaims,
+    signed_in_since: Option<Timestamp>,
+    acr_values: &[String],
+) -> Result<(), IdTokenError> {
+    let nonce = "the-nonce";
+    let expected = LoginExpectation { nonce, access_token: ACCESS_TOKEN, signed_in_since, acr_values };
     check_login(token, &settings(), &expected, NOW)
 }
 
@@ -157,5 +166,20 @@ fn a_refreshed_token_is_of_the_same_login() {
     ] {
         let name: &'static str = name;
         assert_eq!(check(name, value), Err(IdTokenError::Claim(name)), "{name}");
+    }
+}
+
+#[test]
+fn an_authentication_context_that_was_asked_for_must_be_there() {
+    let asked = ["silver".to_owned(), "gold".to_owned()];
+    for (acr, expected) in [
+        (json!("gold"), Ok(())),
+        (json!("silver"), Ok(())),
+        (json!("bronze"), Err(IdTokenError::InsufficientAuthentication)),
+        (json!(["gold"]), Err(IdTokenError::InsufficientAuthentication)),
+        (Value::Null, Err(IdTokenError::InsufficientAuthentication)),
+    ] {
+        assert_eq!(login_with(&with("acr", acr.clone()), None, &asked), expected, "{acr}");
+        assert_eq!(login(&with("acr", acr.clone()), None), Ok(()), "{acr}: nobody asked");
     }
 }

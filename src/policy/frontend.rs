@@ -1,6 +1,6 @@
 use std::{collections::HashMap, sync::Arc};
 
-use super::{Cors, Endpoint, IdentityHeaders, Rules};
+use super::{Cors, Endpoint, IdentityHeaders, Rules, StepUp};
 use crate::session::Lifetimes;
 
 /// One browser application: its hosts, cookie, rules and the provider where its users sign in.
@@ -76,12 +76,14 @@ impl Site {
         format!("{}{}", self.origin, endpoint.path())
     }
 
-    /// The address that begins a login, with the way back.
-    pub fn login_url(&self, return_to: Option<&str>) -> String {
+    /// The address that begins a login, with the way back and with what the sign-in must be like.
+    pub fn login_url(&self, return_to: Option<&str>, step_up: &StepUp) -> String {
         let login = self.url(Endpoint::Login);
-        let Some(return_to) = return_to else { return login };
         let mut query = url::form_urlencoded::Serializer::new(String::new());
-        format!("{login}?{}", query.append_pair("return_to", return_to).finish())
+        query.extend_pairs(return_to.map(|return_to| ("return_to", return_to)));
+        query.extend_pairs(step_up.parameters());
+        let query = query.finish();
+        if query.is_empty() { login } else { format!("{login}?{query}") }
     }
 }
 

@@ -13,6 +13,7 @@ mod refusal;
 mod request;
 mod return_to;
 mod rule;
+mod step_up;
 
 pub use cookies::{Cookies, RequestCookie};
 pub use cors::{Cors, CorsGrant, Preflight};
@@ -26,6 +27,7 @@ pub use refusal::{Answer, Refusal};
 pub use request::Request;
 pub use return_to::ReturnTarget;
 pub use rule::{Navigation, PathPattern, Role, Rule, RuleError, Rules, SessionNeed, TokenKind};
+pub use step_up::{ANY_SIGN_IN, StepUp};
 
 #[cfg(test)]
 pub(crate) use frontend::test_support;

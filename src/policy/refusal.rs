@@ -2,6 +2,8 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use super::StepUp;
+
 /// Why a request does not pass. What each one becomes stands in one table, [`Refusal::answer`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
@@ -19,6 +21,8 @@ pub enum Refusal {
     MissingCsrfHeader,
     /// There is no session.
     NotSignedIn,
+    /// There is a session, and its sign-in is not strong or not recent enough (RFC 9470).
+    InsufficientAuthentication(StepUp),
     /// The user has none of the roles that the path needs.
     MissingRole,
     /// The provider says that the account is disabled.
@@ -62,6 +66,9 @@ impl Refusal {
                 (403, "missing_csrf_header", "This request lacks the header that shows where it came from.")
             }
             Self::NotSignedIn => (401, "not_signed_in", "You are not signed in."),
+            Self::InsufficientAuthentication(_) => {
+                (401, "insufficient_user_authentication", "This needs a stronger or more recent sign-in.")
+            }
             Self::MissingRole => (403, "missing_role", "Your account is not allowed to do this."),
             Self::AccountDisabled => (403, "account_disabled", "Your account is disabled."),
             Self::NoSuchSession => (404, "no_such_session", "You have no such session."),

@@ -1,6 +1,6 @@
 use serde_json::{Map, Value};
 
-use super::Path;
+use super::{Path, StepUp};
 
 /// What a path needs before its requests pass.
 #[derive(Clone, Debug)]
@@ -13,6 +13,8 @@ pub struct Rule {
     pub session: SessionNeed,
     /// Roles of which the user must have one; empty means none is needed.
     pub roles: Vec<Role>,
+    /// How the user must have signed in.
+    pub step_up: StepUp,
     /// Which token the upstream is given.
     pub token: TokenKind,
     /// Whether a request without a session may be sent to the login.
@@ -167,6 +169,11 @@ impl Rules {
         })?;
         Some(index.and_then(|index| self.rules.get(index)).unwrap_or(&self.otherwise))
     }
+
+    /// Whether some rule asks for this authentication context.
+    pub fn names_acr(&self, acr: &str) -> bool {
+        self.rules.iter().any(|rule| rule.step_up.acr_values.iter().any(|named| named == acr))
+    }
 }
 
 impl Rule {
@@ -177,6 +184,7 @@ impl Rule {
             methods: Vec::new(),
             session,
             roles: Vec::new(),
+            step_up: StepUp::default(),
             token: TokenKind::User,
             navigation: Navigation::Auto,
             csrf_header: false,

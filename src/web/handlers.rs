@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     flow::{CallbackFailure, CallbackOutcome, CookieChange, CurrentUserError, Flows, LoginRequest},
-    policy::{Endpoint, Kind, Refusal, Request, SameSite, Site},
+    policy::{ANY_SIGN_IN, Endpoint, Kind, Refusal, Request, SameSite, Site},
     telemetry::RequestId,
 };
 
@@ -76,6 +76,8 @@ impl Call<'_> {
             return_to: single(&parameters, "return_to"),
             idp_hint: single(&parameters, "kc_idp_hint"),
             force: single(&parameters, "force") == Some("true"),
+            acr_values: single(&parameters, "acr_values"),
+            max_age: single(&parameters, "max_age"),
         };
         match self.flows.begin_login(self.site, &self.request, login).await {
             Ok(step) => {
@@ -100,7 +102,7 @@ impl Call<'_> {
             }
             Err(CallbackFailure { error, cookies, return_to }) => {
                 self.log_failure("callback", &error);
-                let login_url = self.site.login_url(return_to.as_deref());
+                let login_url = self.site.login_url(return_to.as_deref(), ANY_SIGN_IN);
                 let kind = Kind::of_target(&self.request);
                 let answer = error.answer();
                 Reply::refusal(&answer, kind, self.request_id.as_str(), Some(&login_url))
@@ -125,7 +127,7 @@ impl Call<'_> {
                 Reply::json(StatusCode::OK, body.to_string())
             }
             Err(CurrentUserError::NotSignedIn) => {
-                let body = json!({"authenticated": false, "login_url": self.site.login_url(None)});
+                let body = json!({"authenticated": false, "login_url": self.site.url(Endpoint::Login)});
                 let reply = Reply::json(StatusCode::UNAUTHORIZED, body.to_string());
                 let reply = reply.header(header::WWW_AUTHENTICATE, "Bearer");
                 // A browser that still sends the cookie of a session that is over need not.
@@ -155,8 +157,8 @@ impl Call<'_> {
 
     pub(super) fn refuse(&self, refusal: &Refusal) -> Reply {
         let answer = refusal.answer();
-        let login_url =
-            (*refusal == Refusal::NotSignedIn || answer.status == 503).then(|| self.site.login_url(None));
+        let login_url = (*refusal == Refusal::NotSignedIn || answer.status == 503)
+            .then(|| self.site.url(Endpoint::Login));
         let frontend = &self.site.frontend;
         Reply::refusal(
             &answer,

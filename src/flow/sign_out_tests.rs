@@ -1,0 +1,149 @@
+use serde_json::json;
+
+use super::*;
+use crate::{
+    flow::test_support::{HOST, ORIGIN, TestFlows, flows, site},
+    flow::{CurrentUserError, EndSessionError, EndedSession},
+    policy::Request,
+};
+
+const AWAY: &str = "http://127.0.0.1:9";
+
+fn test() -> TestFlows {
+    flows(site(ORIGIN), AWAY)
+}
+
+fn asking<'a>(cookie: &'a str) -> Request<'a> {
+    let mut request = Request { method: "GET", host: HOST, target: "/auth/sessions", ..Request::default() };
+    request.read_header("cookie", cookie);
+    request
+}
+
+fn is_live(test: &TestFlows, cookie: &str) -> bool {
+    test.flows.session(&site(ORIGIN), &asking(cookie)).is_some()
+}
+
+fn sid_group(session: &Session, sid: &str) -> SessionGroup {
+    SessionGroup::ProviderSession { issuer: Arc::clone(&session.issuer), sid: sid.to_owned() }
+}
+
+fn transaction(created_at: Timestamp) -> Transaction {
+    let text = String::new;
+    Transaction {
+        state: text(),
+        nonce: text(),
+        pkce_verifier: text(),
+        return_to: text(),
+        created_at: created_at.as_unix(),
+        idp_hint: None,
+        force: false,
+        acr_values: Vec::new(),
+        max_age: None,
+        restarts: 0,
+    }
+}
+
+#[tokio::test]
+async fn signing_out_ends_what_was_begun_by_the_same_sign_in() {
+    let test = test();
+    let (_, first) = test.sign_in_as("alice", "one", &json!({}));
+    let (_, second) = test.sign_in_as("alice", "one", &json!({}));
+    let (_, elsewhere) = test.sign_in_as("alice", "two", &json!({}));
+    let (key, session) = test.flows.session(&site(ORIGIN), &asking(&first)).unwrap();
+    test.flows.sign_out(&key, &session);
+    assert!(!is_live(&test, &first) && !is_live(&test, &second) && is_live(&test, &elsewhere));
+}
+
+#[tokio::test]
+async fn a_provider_ends_only_what_was_begun_with_its_own_client() {
+    let test = test();
+    let (session, cookie) = test.sign_in_as("alice", "one", &json!({}));
+    let provider = &test.flows.providers[&site(ORIGIN).frontend.provider];
+    let now = test.flows.clock.now();
+    let stranger =
+        SessionGroup::ProviderSession { issuer: "https://other.example".into(), sid: "one".to_owned() };
+    assert!(test.flows.end_group(provider, &stranger, now).is_empty());
+    assert!(test.flows.end_group(provider, &sid_group(&session, "two"), now).is_empty());
+    assert!(is_live(&test, &cookie));
+    assert_eq!(test.flows.end_group(provider, &sid_group(&session, "one"), now).len(), 1);
+    assert!(!is_live(&test, &cookie));
+}
+
+#[tokio::test]
+async fn a_login_does_not_overtake_a_sign_out_of_its_session() {
+    let test = test();
+    let (session, _) = test.sign_in_as("alice", "one", &json!({}));
+    let provider = &test.flows.providers[&session.provider];
+    let now = test.flows.clock.now();
+    let before = transaction(now);
+    assert!(!test.flows.was_signed_out_meanwhile(&session, &before));
+    test.flows.end_group(provider, &sid_group(&session, "one"), now);
+    assert!(test.flows.was_signed_out_meanwhile(&session, &before), "in the same second");
+    let after = transaction(now + Duration::from_secs(1));
+    assert!(!test.flows.was_signed_out_meanwhile(&session, &after), "begun since");
+    test.clock.advance(TRANSACTION_LIFETIME);
+    assert!(!test.flows.was_signed_out_meanwhile(&session, &before), "no login takes so long");
+}
+
+#[tokio::test]
+async fn a_sign_out_of_a_person_holds_against_tokens_issued_before() {
+    let test = test();
+    let issued_at = test.flows.clock.now();
+    let (session, _) = test.sign_in_as("alice", "one", &json!({}));
+    let provider = &test.flows.providers[&session.provider];
+    let group = SessionGroup::Subject { issuer: Arc::clone(&session.issuer), sub: "alice".to_owned() };
+    let login = transaction(issued_at - Duration::from_secs(600));
+    test.flows.end_group(provider, &group, issued_at - Duration::from_secs(1));
+    assert!(!test.flows.was_signed_out_meanwhile(&session, &login), "the sign-in came after the sign-out");
+    test.flows.end_group(provider, &group, issued_at);
+    assert!(test.flows.was_signed_out_meanwhile(&session, &login));
+}
+
+#[tokio::test]
+async fn users_see_and_end_their_own_sessions_only() {
+    let test = test();
+    let site = site(ORIGIN);
+    let (_, here) = test.sign_in_as("alice", "one", &json!({}));
+    let (beside, beside_cookie) = test.sign_in_as("alice", "one", &json!({}));
+    let (elsewhere, elsewhere_cookie) = test.sign_in_as("alice", "two", &json!({}));
+    let (bobs, bobs_cookie) = test.sign_in_as("bob", "three", &json!({}));
+    let list = |cookie: &str| -> Vec<(String, bool)> {
+        let own = test.flows.own_sessions(&site, &asking(cookie)).unwrap().into_iter();
+        own.map(|session| (session.handle, session.is_current)).collect()
+    };
+    assert_eq!(list(&here).len(), 3);
+    assert_eq!(list(&here).iter().filter(|(_, is_current)| *is_current).count(), 1);
+    assert_eq!(list(&bobs_cookie), [(bobs.handle.clone(), true)]);
+
+    let end = |handle: &str, cookie: &str| test.flows.end_own_session(&site, &asking(cookie), handle);
+    assert_eq!(end(&bobs.handle, &here), Err(EndSessionError::NoSuchSession));
+    assert_eq!(end("", &here), Err(EndSessionError::NoSuchSession));
+    assert_eq!(end(&bobs.handle, ""), Err(EndSessionError::CurrentUser(CurrentUserError::NotSignedIn)));
+    assert!(is_live(&test, &bobs_cookie));
+
+    assert_eq!(end(&elsewhere.handle, &here), Ok(EndedSession::Other));
+    assert!(!is_live(&test, &elsewhere_cookie) && is_live(&test, &here) && is_live(&test, &beside_cookie));
+    assert_eq!(end(&beside.handle, &here), Ok(EndedSession::Other));
+    assert!(!is_live(&test, &beside_cookie) && is_live(&test, &here), "the one that asked stays");
+    let (own, _) = list(&here).remove(0);
+    assert_eq!(end(&own, &here), Ok(EndedSession::Current));
+    assert!(!is_live(&test, &here));
+}
+
+#[tokio::test]
+async fn a_frame_signs_out_with_both_words_and_only_where_it_may() {
+    let test = test();
+    let mut closed = site(ORIGIN);
+    Arc::get_mut(&mut closed.frontend).unwrap().login.front_channel_logout = false;
+    let (_, cookie) = test.sign_in_as("alice", "one", &json!({}));
+    let (issuer, sid) = (Some(AWAY), Some("one"));
+    assert_eq!(test.flows.frontchannel_logout(&closed, issuer, sid), None);
+    for (issuer, sid) in
+        [(None, sid), (issuer, None), (Some("https://other.example"), sid), (issuer, Some("two"))]
+    {
+        assert_eq!(test.flows.frontchannel_logout(&site(ORIGIN), issuer, sid).as_deref(), Some(AWAY));
+        assert!(is_live(&test, &cookie), "{issuer:?} {sid:?}");
+    }
+    test.flows.frontchannel_logout(&site(ORIGIN), issuer, sid);
+    assert!(!is_live(&test, &cookie));
+}
