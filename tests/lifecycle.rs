@@ -1,6 +1,6 @@
 //! Starting, stopping and listening, whatever Keycloak does.
 
-use crate::steps::{SOON, access_token, patient, patient_envoy, signed_in, until_expired};
+use crate::steps::{SOON, access_token, checks_under_way, patient, patient_envoy, signed_in, until_expired};
 use keycloak_bff_testbed::process::Signal;
 use keycloak_bff_testbed::{Stand, UserAgent, files, wait};
 use serde_json::{Value, json};
@@ -76,11 +76,20 @@ async fn a_stop_finishes_what_is_under_way() {
         .await;
     let agent = signed_in(&stand, "alice").await;
     let call = call_that_waits(&stand, &agent).await;
+    let api = format!("{}/api/echo", stand.app());
+    let others = (0..9).map(|_| async { agent.fetch(&api).await.status });
+    let mut others = Box::pin(futures_util::future::join_all(others));
+    let all_wait = async || (checks_under_way(&stand).await == 10).then_some(());
+    tokio::select! {
+        statuses = &mut others => panic!("the calls should wait for the refresh: {statuses:?}"),
+        () = wait::until("ten calls that wait", SOON, all_wait) => {}
+    }
     stand.program.signal(Signal::TERM);
     let stopping = async || stand.program.log().contains("stopping").then_some(());
     wait::until("the program to stop", PROMPT, stopping).await;
     stand.gate().release();
-    assert_eq!(call.await, 200, "the call under way is answered");
+    let (status, others) = tokio::join!(call, others);
+    assert_eq!((status, others), (200, vec![200; 9]), "everyone who waits is answered");
     let status = stand.program.process().wait(PROMPT).await;
     assert_eq!(status.code(), Some(0), "{}", stand.program.log());
     assert!(!stand.program.log().contains("stopped before everything had finished"));

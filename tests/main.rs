@@ -9,6 +9,7 @@ mod frontends;
 mod lifecycle;
 mod login;
 mod logout;
+mod outage;
 mod own_endpoints;
 mod paths;
 mod refresh;

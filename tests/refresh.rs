@@ -1,36 +1,12 @@
 //! Renewing tokens behind a session's back.
 
 use crate::steps::{
-    APP, SOON, access_token, agent_with_session, bearer, checks_under_way, claims, events, patient,
-    patient_envoy, session_id, signed_in, until_expired,
+    APP, SOON, access_token, agent_with_session, bearer, checks_under_way, claims, events, ext_authz,
+    next_token, patient, patient_envoy, session_id, signed_in, until_expired, with_token_life,
 };
-use keycloak_bff_testbed::stand::Builder;
 use keycloak_bff_testbed::{Stand, UserAgent, wait};
 use serde_json::json;
 use std::time::Duration;
-
-/// A stand whose access tokens live for so many seconds and whose Keycloak writes down every refresh.
-fn with_token_life(seconds: u64) -> Builder {
-    Stand::builder()
-        .realm(move |realm| {
-            realm["accessTokenLifespan"] = json!(seconds);
-            realm["enabledEventTypes"] = json!([
-                "LOGIN",
-                "LOGOUT",
-                "CODE_TO_TOKEN",
-                "REFRESH_TOKEN",
-                "REFRESH_TOKEN_ERROR",
-                "REVOKE_GRANT"
-            ]);
-        })
-        .program(|config| config["sessions"]["least_token_life"] = json!("1s"))
-}
-
-/// Calls the API until its token is another one than `old`, and gives the new one.
-async fn next_token(stand: &Stand, agent: &UserAgent, old: &str, limit: Duration) -> String {
-    let changed = async || Some(access_token(stand, agent).await).filter(|token| token != old);
-    wait::until("another access token", limit, changed).await
-}
 
 #[tokio::test]
 async fn a_session_outlives_its_access_tokens() {
@@ -65,9 +41,16 @@ async fn signing_in_anew_at_one_frontend_leaves_the_session_of_the_other_alone()
     assert_eq!(session_id(&agent, APP), id);
 }
 
+/// Keycloak's strictest: a refresh token that is used twice ends the session.
+fn rotation(realm: &mut serde_json::Value) {
+    realm["revokeRefreshToken"] = json!(true);
+    realm["refreshTokenMaxReuse"] = json!(0);
+}
+
 #[tokio::test]
-async fn fifty_requests_with_a_token_that_is_over_cause_one_refresh() {
-    let stand = with_token_life(4).with_gate().program(patient).envoy(patient_envoy).start().await;
+async fn two_hundred_requests_with_a_token_that_is_over_cause_one_refresh() {
+    let stand =
+        with_token_life(4).realm(rotation).with_gate().program(patient).envoy(patient_envoy).start().await;
     let agent = signed_in(&stand, "alice").await;
     let old = access_token(&stand, &agent).await;
     until_expired(&old).await;
@@ -75,13 +58,13 @@ async fn fifty_requests_with_a_token_that_is_over_cause_one_refresh() {
     let (api, gate) = (format!("{}/api/echo", stand.app()), stand.gate());
     gate.hold();
     // Keycloak answers only when all of them wait.
-    let requests = futures_util::future::join_all((0..50).map(|_| async { agent.fetch(&api).await }));
+    let requests = futures_util::future::join_all((0..200).map(|_| async { agent.fetch(&api).await }));
     let all_wait = async || {
         let count = checks_under_way(&stand).await;
-        (count == 50 && gate.waiting() > 0).then_some(())
+        (count == 200 && gate.waiting() > 0).then_some(())
     };
     let release = async {
-        wait::until("fifty requests that wait", SOON, all_wait).await;
+        wait::until("two hundred requests that wait", SOON, all_wait).await;
         assert_eq!(gate.waiting(), 1, "one refresh for all");
         gate.release();
     };
@@ -93,23 +76,29 @@ async fn fifty_requests_with_a_token_that_is_over_cause_one_refresh() {
         assert_eq!((echo.status, token.as_ref()), (200, Some(&new)), "{}", echo.text());
     }
     events(&stand, "REFRESH_TOKEN", before + 1).await;
+    next_token(&stand, &agent, &new, SOON).await;
     assert_eq!(stand.realm.count_events("REFRESH_TOKEN_ERROR").await, 0);
 }
 
 #[tokio::test]
-async fn keycloaks_rotation_of_refresh_tokens_does_no_harm() {
-    let rotate = |realm: &mut serde_json::Value| {
-        realm["revokeRefreshToken"] = json!(true);
-        realm["refreshTokenMaxReuse"] = json!(0);
-    };
-    let stand = with_token_life(4).realm(rotate).start().await;
+async fn a_refresh_that_envoy_gave_up_on_is_not_lost() {
+    let impatient =
+        |envoy: &mut serde_json::Value| ext_authz(envoy)["grpc_service"]["timeout"] = json!("0.3s");
+    let stand =
+        with_token_life(4).realm(rotation).with_gate().program(patient).envoy(impatient).start().await;
     let agent = signed_in(&stand, "alice").await;
-    let api = format!("{}/api/echo", stand.app());
-    for _ in 0..2 {
-        until_expired(&access_token(&stand, &agent).await).await;
-        let echoes = futures_util::future::join_all((0..20).map(|_| async { agent.fetch(&api).await })).await;
-        assert!(echoes.iter().all(|echo| echo.status == 200), "{:?}", echoes.last());
-    }
+    let old = access_token(&stand, &agent).await;
+    until_expired(&old).await;
+    let before = stand.realm.count_events("REFRESH_TOKEN").await;
+    stand.gate().hold();
+    let given_up = agent.fetch(format!("{}/api/echo", stand.app())).await;
+    assert_eq!((given_up.status, stand.gate().waiting()), (503, 1), "Envoy waited no longer");
+    stand.gate().release();
+    events(&stand, "REFRESH_TOKEN", before + 1).await;
+    let new = access_token(&stand, &agent).await;
+    assert_ne!(new, old);
+    assert_eq!(stand.realm.count_events("REFRESH_TOKEN").await, before + 1, "no second one");
+    next_token(&stand, &agent, &new, SOON).await;
     assert_eq!(stand.realm.count_events("REFRESH_TOKEN_ERROR").await, 0);
 }
 

@@ -3,6 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use keycloak_bff_testbed::cookies::Cookie;
+use keycloak_bff_testbed::stand::Builder;
 use keycloak_bff_testbed::{Response, Stand, UserAgent, wait};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -90,12 +91,16 @@ pub fn patient(config: &mut Value) {
     config["sessions"]["refresh_wait"] = json!("30s");
 }
 
-/// Has Envoy wait for the program as long as that.
-pub fn patient_envoy(envoy: &mut Value) {
+/// The settings of Envoy's `ext_authz` filter.
+pub fn ext_authz(envoy: &mut Value) -> &mut Value {
     let filter =
         "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config/http_filters/0/typed_config";
-    let filter = envoy.pointer_mut(filter).expect("the ext_authz filter");
-    filter["grpc_service"]["timeout"] = json!("30s");
+    envoy.pointer_mut(filter).expect("the ext_authz filter")
+}
+
+/// Has Envoy wait for the program as long as that.
+pub fn patient_envoy(envoy: &mut Value) {
+    ext_authz(envoy)["grpc_service"]["timeout"] = json!("30s");
 }
 
 /// How many checks Envoy waits for at this moment.
@@ -157,4 +162,27 @@ pub async fn events(stand: &Stand, kind: &str, count: usize) {
     let enough = async || (stand.realm.count_events(kind).await >= count).then_some(());
     wait::until(&format!("{count} events {kind}"), SOON, enough).await;
     assert_eq!(stand.realm.count_events(kind).await, count, "{kind}");
+}
+
+/// A stand whose access tokens live for so many seconds and whose Keycloak writes down every refresh.
+pub fn with_token_life(seconds: u64) -> Builder {
+    Stand::builder()
+        .realm(move |realm| {
+            realm["accessTokenLifespan"] = json!(seconds);
+            realm["enabledEventTypes"] = json!([
+                "LOGIN",
+                "LOGOUT",
+                "CODE_TO_TOKEN",
+                "REFRESH_TOKEN",
+                "REFRESH_TOKEN_ERROR",
+                "REVOKE_GRANT"
+            ]);
+        })
+        .program(|config| config["sessions"]["least_token_life"] = json!("1s"))
+}
+
+/// Calls the API until its token is another one than `old`, and gives the new one.
+pub async fn next_token(stand: &Stand, agent: &UserAgent, old: &str, limit: Duration) -> String {
+    let changed = async || Some(access_token(stand, agent).await).filter(|token| token != old);
+    wait::until("another access token", limit, changed).await
 }
