@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use super::Flows;
+use super::{Flows, SignOut};
 use crate::{
     crypto::sha256,
     oidc::{LogoutTokenError, Provider, SignatureError, SignsOut, unverified_claims},
@@ -64,41 +64,42 @@ impl Flows {
     /// [`BackchannelLogoutError`] says why it was not done.
     pub async fn backchannel_logout(&self, logout_token: &str) -> Result<(), BackchannelLogoutError> {
         let claims = unverified_claims(logout_token).ok_or(BackchannelLogoutError::Stranger)?;
-        let addressed = self.providers.values().find(|provider| provider.is_addressed_by(&claims));
-        let provider = addressed.ok_or(BackchannelLogoutError::Stranger)?;
-        let token = provider.verify_logout(logout_token).await?;
-        let settings = provider.settings();
-        let use_of = sha256(format!("{}\n{}\n{}", settings.issuer, settings.client_id, token.id).as_bytes());
+        // A token may name several clients that trust each other.
+        let mut addressed = Vec::new();
+        for provider in self.providers.values().filter(|provider| provider.is_addressed_by(&claims)) {
+            addressed.push((provider, provider.verify_logout(logout_token).await?));
+        }
+        let (first, token) = addressed.first().ok_or(BackchannelLogoutError::Stranger)?;
+        let use_of = sha256(format!("{}\n{}", first.settings().issuer, token.id).as_bytes());
+        let ends_at = token.ends_at;
         if self.used_logout_tokens.get(&use_of).is_some() {
             return Err(BackchannelLogoutError::Replayed);
         }
-        match token.signs_out {
-            SignsOut::ProviderSession(sid) => self.provider_ended_session(provider, sid),
-            SignsOut::Subject(sub) => {
-                let group = SessionGroup::Subject { issuer: Arc::clone(&settings.issuer), sub };
-                self.provider_ended(provider, &group, token.issued_at);
+        for (provider, token) in addressed {
+            let issuer = Arc::clone(&provider.settings().issuer);
+            let group = match token.signs_out {
+                SignsOut::ProviderSession(sid) => SessionGroup::ProviderSession { issuer, sid },
+                SignsOut::Subject(sub) => SessionGroup::Subject { issuer, sub },
+            };
+            self.provider_ended(provider, &group, SignOut::told(self.clock.now(), token.issued_at));
+        }
+        // Last, so that a provider that tries again after a failure is heard.
+        match self.used_logout_tokens.mark(use_of, ends_at) {
+            Use::First => Ok(()),
+            Use::Again => Err(BackchannelLogoutError::Replayed),
+            Use::Full => {
+                tracing::warn!("too many logout tokens to remember: one may be used again while it lives");
+                Ok(())
             }
         }
-        // Last, so that a provider that tries again after a failure is heard. A replay would end nothing anew.
-        if self.used_logout_tokens.mark(use_of, token.ends_at) == Use::Full {
-            tracing::warn!(provider = &*settings.name, "too many logout tokens to remember");
-        }
-        Ok(())
     }
 
-    /// Ends what was begun at a provider within one of its sessions, on its word.
-    pub(super) fn provider_ended_session(&self, provider: &Provider, sid: String) {
-        let group = SessionGroup::ProviderSession { issuer: Arc::clone(&provider.settings().issuer), sid };
-        self.provider_ended(provider, &group, self.clock.now());
-    }
-
-    fn provider_ended(&self, provider: &Provider, group: &SessionGroup, moment: crate::clock::Timestamp) {
+    /// Ends the sessions of a group that were begun at a provider, on its word.
+    pub(super) fn provider_ended(&self, provider: &Provider, group: &SessionGroup, sign_out: SignOut) {
         let name = &*provider.settings().name;
-        let ended = self.end_group(provider, group, moment);
-        for session in &ended {
+        for session in self.end_group(provider, group, sign_out) {
             let frontend = &*session.frontend;
             tracing::info!(provider = name, frontend, session = session.handle, "signed out by the provider");
         }
-        tracing::debug!(provider = name, ended = ended.len(), "the provider signs out");
     }
 }

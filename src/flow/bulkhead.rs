@@ -28,6 +28,9 @@ struct Waiting {
     urgency: Urgency,
 }
 
+/// How many places must have been left before it is worth the time to forget them.
+const LEAST_FORGOTTEN: usize = 64;
+
 /// A place in the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Turn(u64);
@@ -85,6 +88,7 @@ impl Bulkhead {
             waiting.urgency = Urgency::WaitedFor;
             // Its old place stays in the other queue and is passed over there.
             queue.waited_for.push_back(turn);
+            queue.forget_old_places();
         }
     }
 
@@ -98,6 +102,18 @@ impl Bulkhead {
                 Ok(()) => queue.free -= 1,
                 Err(mut unwanted) => unwanted.bulkhead = None,
             }
+        }
+    }
+}
+
+impl Queue {
+    /// Under lasting pressure nobody comes by the places in the background that were left for better ones.
+    fn forget_old_places(&mut self) {
+        if self.background.len() > 2 * self.waiting.len() + LEAST_FORGOTTEN {
+            let waiting = &self.waiting;
+            self.background.retain(|turn| {
+                waiting.get(turn).is_some_and(|waiting| waiting.urgency == Urgency::Background)
+            });
         }
     }
 }
@@ -173,6 +189,24 @@ mod tests {
             (queue.free, queue.waiting.len(), queue.waited_for.len(), queue.background.len()),
             (1, 0, 0, 0)
         );
+    }
+
+    #[test]
+    fn places_that_were_left_are_forgotten() {
+        let bulkhead = Bulkhead::new(1);
+        let (_, mut held) = bulkhead.queue_up(Urgency::Background);
+        let mut held = held.try_recv().ok();
+        // The queue is never empty, and everyone in it moves up.
+        let (_, mut next) = bulkhead.queue_up(Urgency::WaitedFor);
+        for _ in 0..1000 {
+            let (turn, after) = bulkhead.queue_up(Urgency::Background);
+            bulkhead.hurry(turn);
+            drop(held.take());
+            held = next.try_recv().ok();
+            assert!(held.is_some());
+            next = after;
+        }
+        assert!(bulkhead.queue.lock().background.len() <= LEAST_FORGOTTEN + 4);
     }
 
     #[test]

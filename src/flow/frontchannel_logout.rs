@@ -1,5 +1,7 @@
-use super::Flows;
-use crate::policy::Site;
+use std::sync::Arc;
+
+use super::{Flows, SignOut};
+use crate::{policy::Site, session::SessionGroup};
 
 impl Flows {
     /// Does what a frame on the provider's logout page asks for (OpenID Connect Front-Channel Logout 1.0 section 2).
@@ -21,7 +23,14 @@ impl Flows {
         if let (Some(issuer), Some(sid)) = (issuer, sid)
             && issuer == own_issuer
         {
-            self.provider_ended_session(provider, sid.to_owned());
+            let group = SessionGroup::ProviderSession {
+                issuer: Arc::clone(&provider.settings().issuer),
+                sid: sid.to_owned(),
+            };
+            // Anyone can ask this, so only what ends something is remembered.
+            if !self.sessions.group(&group).is_empty() {
+                self.provider_ended(provider, &group, SignOut::here(self.clock.now()));
+            }
         }
         Some(url::Url::parse(own_issuer).ok()?.origin().ascii_serialization())
     }

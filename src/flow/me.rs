@@ -38,7 +38,7 @@ impl Flows {
         request: &Request<'_>,
         keep_alive: bool,
     ) -> Result<CurrentUser, CurrentUserError> {
-        let (key, session) = self.current_session(site, request)?;
+        let (key, session) = self.session(site, request).ok_or(CurrentUserError::NotSignedIn)?;
         if keep_alive {
             session.touch(self.clock.now());
             match self.usable_tokens(site, key, &session).await {
@@ -47,6 +47,8 @@ impl Flows {
                 // Who it is is known, also while the provider is away.
                 _ => {}
             }
+        } else if session.is_account_disabled() {
+            return Err(CurrentUserError::AccountDisabled);
         }
         let tokens = session.tokens();
         let shown = |name: &String| tokens.id_claims.get(name).map(|value| (name.clone(), value.clone()));

@@ -28,12 +28,12 @@ pub use logout::{AtProvider, LogoutStep};
 pub use me::{CurrentUser, CurrentUserError};
 pub use own_sessions::{EndSessionError, EndedSession, OwnSession};
 pub use refresh::{RefreshSettings, Refresher};
-pub use sign_out::SignOut;
+pub use sign_out::{SignOut, SignOutKey};
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use crate::{
-    clock::{SharedClock, Timestamp},
+    clock::SharedClock,
     crypto::{KeyRing, SharedRandom},
     oidc::Provider,
     policy::{Frontends, Request, Site},
@@ -52,8 +52,8 @@ pub struct Flows {
     pub used_transactions: Remembered<[u8; 32], ()>,
     /// The logout tokens that were used, by their hashes.
     pub used_logout_tokens: Remembered<[u8; 32], ()>,
-    /// The latest sign-outs, and when each took place.
-    pub sign_outs: Remembered<SignOut, Timestamp>,
+    /// The latest sign-outs.
+    pub sign_outs: Remembered<SignOutKey, SignOut>,
     /// What seals login transactions.
     pub key_ring: KeyRing,
     /// Renews tokens.

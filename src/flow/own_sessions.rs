@@ -4,7 +4,7 @@ use super::{CurrentUserError, Flows};
 use crate::{
     clock::Timestamp,
     policy::{Request, Site},
-    session::{Session, SessionGroup, SessionKey},
+    session::{Session, SessionKey},
 };
 
 /// One of the signed-in user's sessions, as its owner may see it.
@@ -53,7 +53,7 @@ impl Flows {
         request: &Request<'_>,
     ) -> Result<Vec<OwnSession>, CurrentUserError> {
         let (current, session) = self.current_session(site, request)?;
-        let own = self.sessions.group(&everything_of(&session)).into_iter();
+        let own = self.sessions.group(&session.subject_group()).into_iter();
         let mut own: Vec<OwnSession> = own
             .map(|(key, session)| OwnSession {
                 handle: session.handle.clone(),
@@ -80,14 +80,14 @@ impl Flows {
         handle: &str,
     ) -> Result<EndedSession, EndSessionError> {
         let (current, session) = self.current_session(site, request).map_err(EndSessionError::CurrentUser)?;
-        let mut own = self.sessions.group(&everything_of(&session)).into_iter();
+        let mut own = self.sessions.group(&session.subject_group()).into_iter();
         let (key, ended) = own.find(|(_, own)| own.handle == handle).ok_or(EndSessionError::NoSuchSession)?;
         let is_current = key == current;
         if !is_current && is_same_sign_in(&session, &ended) {
-            // Another frontend in the same browser. At the provider, both may be one client's session, which has to
-            // stay for the one that asks.
+            // Another frontend in the same browser: the sign-in at the provider stays for the one that asks.
             self.sessions.remove(&key);
             tracing::info!(frontend = &*ended.frontend, session = ended.handle, "signed out");
+            self.revoke_behind(ended);
         } else {
             self.sign_out(&key, &ended);
             self.end_at_provider_behind(ended);
@@ -119,10 +119,6 @@ impl Flows {
             }
         });
     }
-}
-
-fn everything_of(session: &Session) -> SessionGroup {
-    SessionGroup::Subject { issuer: Arc::clone(&session.issuer), sub: session.subject.clone() }
 }
 
 fn is_same_sign_in(one: &Session, other: &Session) -> bool {

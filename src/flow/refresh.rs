@@ -169,11 +169,17 @@ impl Refresher {
             Err(error) => return self.failed(subject, &error),
         };
         match self.verify(subject, seen, &set).await {
-            Ok(claims) => self
-                .store(subject, token_building::at_refresh(&subject.frontend, set, claims, seen, asked_at)),
+            Ok(claims) => {
+                let tokens = token_building::at_refresh(&subject.frontend, set, claims, seen, asked_at);
+                let outcome = self.store(subject, tokens);
+                subject.session.refresh_succeeded();
+                outcome
+            }
             Err(error) => {
-                self.store(subject, token_building::with_refresh_token_only(set, seen, asked_at));
-                self.failed(subject, &TokenError::Unreadable(error.to_string()))
+                match self.store(subject, token_building::with_refresh_token_only(set, seen, asked_at)) {
+                    Outcome::Ended => Outcome::Ended,
+                    _ => self.failed(subject, &TokenError::Unreadable(error.to_string())),
+                }
             }
         }
     }
@@ -197,18 +203,35 @@ impl Refresher {
     }
 
     fn store(&self, subject: &Subject, tokens: Tokens) -> Outcome {
-        let refresh_token = tokens.refresh_token.clone();
         subject.session.replace_tokens(tokens);
         // Looked at afterwards, so that a logout that comes in between is seen.
         if self.sessions.holds(&subject.key, &subject.session) {
             return Outcome::Refreshed;
         }
         // Signed out meanwhile: the session does not come back, and its new refresh token is of no use to anyone.
-        if let Some(refresh_token) = refresh_token {
-            let provider = Arc::clone(&subject.provider);
-            self.tasks.spawn(async move { provider.revoke(&refresh_token).await });
-        }
+        self.revoke_behind(Arc::clone(&subject.provider), Arc::clone(&subject.session));
         Outcome::Ended
+    }
+
+    /// Revokes the refresh token of a session that is over without making anyone wait for it.
+    ///
+    /// At Keycloak that ends all that its client has of the user's session there. So it is left alone while another
+    /// session here lives on the same: one that a newer login put in the place of this one, or another frontend's.
+    pub(super) fn revoke_behind(&self, provider: Arc<Provider>, session: Arc<Session>) {
+        let sessions = Arc::clone(&self.sessions);
+        self.tasks.spawn(async move {
+            let tokens = session.tokens();
+            let Some(refresh_token) = &tokens.refresh_token else { return };
+            let group = session.provider_session_group();
+            let live = group.map(|group| sessions.group(&group)).unwrap_or_default();
+            if live.iter().any(|(_, other)| other.provider == session.provider) {
+                return;
+            }
+            if let Err(error) = provider.revoke(refresh_token).await {
+                let provider = &*provider.settings().name;
+                tracing::warn!(provider, %error, "a refresh token could not be revoked");
+            }
+        });
     }
 
     fn failed(&self, subject: &Subject, error: &TokenError) -> Outcome {

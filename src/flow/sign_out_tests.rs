@@ -2,8 +2,10 @@ use serde_json::json;
 
 use super::*;
 use crate::{
-    flow::test_support::{HOST, ORIGIN, TestFlows, flows, site},
-    flow::{CurrentUserError, EndSessionError, EndedSession},
+    flow::{
+        CurrentUserError, EndSessionError, EndedSession, Verdict,
+        test_support::{FakeProvider, HOST, ORIGIN, TestFlows, flows, site},
+    },
     policy::Request,
 };
 
@@ -62,10 +64,10 @@ async fn a_provider_ends_only_what_was_begun_with_its_own_client() {
     let now = test.flows.clock.now();
     let stranger =
         SessionGroup::ProviderSession { issuer: "https://other.example".into(), sid: "one".to_owned() };
-    assert!(test.flows.end_group(provider, &stranger, now).is_empty());
-    assert!(test.flows.end_group(provider, &sid_group(&session, "two"), now).is_empty());
+    assert!(test.flows.end_group(provider, &stranger, SignOut::here(now)).is_empty());
+    assert!(test.flows.end_group(provider, &sid_group(&session, "two"), SignOut::here(now)).is_empty());
     assert!(is_live(&test, &cookie));
-    assert_eq!(test.flows.end_group(provider, &sid_group(&session, "one"), now).len(), 1);
+    assert_eq!(test.flows.end_group(provider, &sid_group(&session, "one"), SignOut::here(now)).len(), 1);
     assert!(!is_live(&test, &cookie));
 }
 
@@ -77,7 +79,7 @@ async fn a_login_does_not_overtake_a_sign_out_of_its_session() {
     let now = test.flows.clock.now();
     let before = transaction(now);
     assert!(!test.flows.was_signed_out_meanwhile(&session, &before));
-    test.flows.end_group(provider, &sid_group(&session, "one"), now);
+    test.flows.end_group(provider, &sid_group(&session, "one"), SignOut::here(now));
     assert!(test.flows.was_signed_out_meanwhile(&session, &before), "in the same second");
     let after = transaction(now + Duration::from_secs(1));
     assert!(!test.flows.was_signed_out_meanwhile(&session, &after), "begun since");
@@ -93,10 +95,15 @@ async fn a_sign_out_of_a_person_holds_against_tokens_issued_before() {
     let provider = &test.flows.providers[&session.provider];
     let group = SessionGroup::Subject { issuer: Arc::clone(&session.issuer), sub: "alice".to_owned() };
     let login = transaction(issued_at - Duration::from_secs(600));
-    test.flows.end_group(provider, &group, issued_at - Duration::from_secs(1));
+    let told = |issued_at| SignOut::told(test.flows.clock.now(), issued_at);
+    test.flows.end_group(provider, &group, told(issued_at - Duration::from_secs(1)));
     assert!(!test.flows.was_signed_out_meanwhile(&session, &login), "the sign-in came after the sign-out");
-    test.flows.end_group(provider, &group, issued_at);
+    test.flows.end_group(provider, &group, told(issued_at));
     assert!(test.flows.was_signed_out_meanwhile(&session, &login));
+    test.flows.end_group(provider, &group, told(issued_at - Duration::from_secs(9)));
+    assert!(test.flows.was_signed_out_meanwhile(&session, &login), "a late word undoes nothing");
+    let after = transaction(issued_at + Duration::from_secs(1));
+    assert!(!test.flows.was_signed_out_meanwhile(&session, &after), "begun since");
 }
 
 #[tokio::test]
@@ -146,4 +153,35 @@ async fn a_frame_signs_out_with_both_words_and_only_where_it_may() {
     }
     test.flows.frontchannel_logout(&site(ORIGIN), issuer, sid);
     assert!(!is_live(&test, &cookie));
+}
+
+/// Ends a session in the middle of its refresh, with or without a newer one of the same sign-in; gives how many tokens
+/// were revoked.
+async fn revocations_after_a_late_refresh(has_successor: bool) -> usize {
+    let provider = FakeProvider::start().await;
+    let test = flows(site(ORIGIN), &provider.issuer);
+    let (_, cookie) = test.sign_in_as("alice", "one", &json!({}));
+    test.clock.advance(Duration::from_secs(45));
+    provider.close();
+    let api = Request { target: "/api", ..asking(&cookie) };
+    assert!(matches!(test.flows.check(&api).await, Verdict::Allow(_)));
+    let (key, _) = test.flows.session(&site(ORIGIN), &api).unwrap();
+    if has_successor {
+        test.sign_in_as("alice", "one", &json!({}));
+    }
+    while provider.calls() == 0 {
+        tokio::task::yield_now().await;
+    }
+    test.flows.sessions.remove(&key);
+    provider.open();
+    test.flows.refresher.tasks.close();
+    test.flows.refresher.tasks.wait().await;
+    assert!(!is_live(&test, &cookie));
+    provider.revocations()
+}
+
+#[tokio::test]
+async fn a_refresh_that_ends_too_late_is_revoked_unless_a_newer_session_lives_on_the_same_sign_in() {
+    assert_eq!(revocations_after_a_late_refresh(false).await, 1);
+    assert_eq!(revocations_after_a_late_refresh(true).await, 0);
 }

@@ -49,6 +49,7 @@ struct Shared {
     most_at_once: AtomicUsize,
     /// The refresh tokens that were presented, in their order.
     presented: Mutex<Vec<String>>,
+    revocations: AtomicUsize,
 }
 
 impl FakeProvider {
@@ -61,18 +62,21 @@ impl FakeProvider {
             under_way: AtomicUsize::new(0),
             most_at_once: AtomicUsize::new(0),
             presented: Mutex::default(),
+            revocations: AtomicUsize::new(0),
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let issuer = format!("http://{}", listener.local_addr().unwrap());
         let document = json!({
             "issuer": issuer, "authorization_endpoint": format!("{issuer}/authorize"),
             "token_endpoint": format!("{issuer}/token"), "jwks_uri": format!("{issuer}/keys"),
+            "revocation_endpoint": format!("{issuer}/revoke"),
             "response_types_supported": ["code"], "subject_types_supported": ["public"],
             "id_token_signing_alg_values_supported": ["RS256"],
         });
         let router = Router::new()
             .route("/.well-known/openid-configuration", get(move || async move { document.to_string() }))
             .route("/token", axum::routing::post(token))
+            .route("/revoke", axum::routing::post(revoke))
             .with_state(Arc::clone(&shared));
         tokio::spawn(async move { axum::serve(listener, router).await });
         Self { issuer, shared }
@@ -108,6 +112,11 @@ impl FakeProvider {
         self.shared.most_at_once.load(Ordering::SeqCst)
     }
 
+    /// How many tokens were revoked.
+    pub(crate) fn revocations(&self) -> usize {
+        self.shared.revocations.load(Ordering::SeqCst)
+    }
+
     /// The refresh tokens that were presented, in their order.
     pub(crate) fn presented(&self) -> Vec<String> {
         self.shared.presented.lock().clone()
@@ -129,6 +138,10 @@ async fn token(State(shared): State<Arc<Shared>>, form: String) -> impl IntoResp
     });
     let body = if body.is_null() { tokens } else { body };
     (StatusCode::from_u16(status).unwrap(), [("content-type", "application/json")], body.to_string())
+}
+
+async fn revoke(State(shared): State<Arc<Shared>>) {
+    shared.revocations.fetch_add(1, Ordering::SeqCst);
 }
 
 /// Flows over one provider, with a clock that stands still.

@@ -2,11 +2,12 @@ use std::{sync::Arc, time::Duration};
 
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value};
+use tokio::time::timeout;
 use url::Url;
 
 use super::{
     Algorithm, AuthorizationRequest, ClientAuthentication, HttpClient, IdTokenError, LoginExpectation,
-    LogoutToken, LogoutTokenError, ProviderError, SignatureError, TokenError, TokenSet,
+    LogoutToken, LogoutTokenError, ProviderError, SignatureError, TokenError, TokenSet, TransportError,
     cached::Cached,
     claims, id_token,
     keys::KeySet,
@@ -20,6 +21,10 @@ use crate::clock::SharedClock;
 /// How often an unknown key id may cause the keys to be fetched again: often enough for a rotation, too seldom to be
 /// a way to make us flood the provider.
 const LEAST_KEY_INTERVAL: Duration = Duration::from_secs(10);
+
+/// How often a logout asks whether the provider is there, and how long it waits for the answer.
+const LEAST_PROBE_INTERVAL: Duration = Duration::from_secs(1);
+const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A provider as it is configured: an issuer and a client at it.
 pub struct ProviderSettings {
@@ -132,17 +137,21 @@ impl Provider {
     }
 
     /// The address that ends the user's session at the provider (OpenID Connect RP-Initiated Logout section 2);
-    /// `None` if the provider has none.
+    /// `None` if the provider has none. The discovery document is asked for anew, so that no browser is sent to a
+    /// provider that is away.
     ///
     /// # Errors
-    /// [`ProviderError`] when there is no discovery document to take it from.
+    /// [`ProviderError`] when the provider does not answer.
     pub async fn end_session_url(
         &self,
         id_token_hint: Option<&SecretString>,
         return_uri: &str,
         state: &str,
     ) -> Result<Option<Url>, ProviderError> {
-        let Some(mut url) = self.metadata().await?.end_session_endpoint.clone() else { return Ok(None) };
+        let (http, issuer) = (self.http.clone(), self.settings.issuer.to_string());
+        let metadata = self.metadata.renew(LEAST_PROBE_INTERVAL, move || Metadata::fetch(http, issuer));
+        let metadata = timeout(PROBE_TIMEOUT, metadata).await.map_err(|_| TransportError::TimedOut)??;
+        let Some(mut url) = metadata.end_session_endpoint.clone() else { return Ok(None) };
         {
             let mut query = url.query_pairs_mut();
             query.append_pair("client_id", &self.settings.client_id);

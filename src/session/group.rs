@@ -1,4 +1,4 @@
-use std::{fmt, sync::Arc};
+use std::{collections::HashSet, fmt, sync::Arc};
 
 use dashmap::{DashMap, mapref::entry::Entry};
 
@@ -27,19 +27,19 @@ pub enum SessionGroup {
 /// Finds sessions by their groups.
 #[derive(Default)]
 pub(super) struct GroupIndex {
-    keys: DashMap<SessionGroup, Vec<SessionKey>>,
+    keys: DashMap<SessionGroup, HashSet<SessionKey>>,
 }
 
 impl GroupIndex {
     /// The keys of a group's sessions.
     pub(super) fn keys(&self, group: &SessionGroup) -> Vec<SessionKey> {
-        self.keys.get(group).map(|keys| keys.clone()).unwrap_or_default()
+        self.keys.get(group).map(|keys| keys.iter().copied().collect()).unwrap_or_default()
     }
 
     /// Notes a session in each of its groups.
     pub(super) fn add(&self, key: SessionKey, session: &Session) {
         for group in session.groups() {
-            self.keys.entry(group).or_default().push(key);
+            self.keys.entry(group).or_default().insert(key);
         }
     }
 
@@ -47,7 +47,7 @@ impl GroupIndex {
     pub(super) fn remove(&self, key: &SessionKey, session: &Session) {
         for group in session.groups() {
             if let Entry::Occupied(mut entry) = self.keys.entry(group) {
-                entry.get_mut().retain(|other| other != key);
+                entry.get_mut().remove(key);
                 if entry.get().is_empty() {
                     entry.remove();
                 }

@@ -77,9 +77,9 @@ impl MemoryStore {
         Some(session)
     }
 
-    /// Whether this very session is still the one under `key`.
+    /// Whether this very session is still the live one under `key`.
     pub fn holds(&self, key: &SessionKey, session: &Arc<Session>) -> bool {
-        self.sessions.get(key).is_some_and(|current| Arc::ptr_eq(current.value(), session))
+        self.get(key).is_some_and(|current| Arc::ptr_eq(&current, session))
     }
 
     /// Removes every session that has expired. Called from time to time, and before a login is turned away.

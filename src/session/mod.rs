@@ -114,9 +114,13 @@ impl Session {
         self.tokens.load_full()
     }
 
-    /// Puts new tokens in the place of the old ones, all at once, and forgets earlier refresh failures.
+    /// Puts new tokens in the place of the old ones, all at once.
     pub fn replace_tokens(&self, tokens: Tokens) {
         self.tokens.store(Arc::new(tokens));
+    }
+
+    /// Forgets earlier refresh failures.
+    pub fn refresh_succeeded(&self) {
         *self.refresh_pause.lock() = RefreshPause::default();
         self.account_disabled.store(false, Ordering::Release);
     }
@@ -133,8 +137,12 @@ impl Session {
 
     /// The groups that it belongs to.
     pub fn groups(&self) -> impl Iterator<Item = SessionGroup> + use<'_> {
-        let subject = SessionGroup::Subject { issuer: Arc::clone(&self.issuer), sub: self.subject.clone() };
-        self.provider_session_group().into_iter().chain([subject])
+        self.provider_session_group().into_iter().chain([self.subject_group()])
+    }
+
+    /// The group of all sessions of the same person.
+    pub fn subject_group(&self) -> SessionGroup {
+        SessionGroup::Subject { issuer: Arc::clone(&self.issuer), sub: self.subject.clone() }
     }
 
     /// The group of all sessions of the same session at the provider, if it names one.

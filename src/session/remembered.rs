@@ -50,12 +50,24 @@ impl<Key: Eq + Hash, Value: Clone> Remembered<Key, Value> {
         self.entries.lock().live(key, self.clock.now()).cloned()
     }
 
-    /// Remembers `value` under `key` until `end`, in the place of what was there.
+    /// Remembers `value` under `key` until `end`, merged with what is remembered there.
     ///
     /// # Errors
     /// [`Full`] when there is no room.
-    pub fn put(&self, key: Key, value: Value, end: Timestamp) -> Result<(), Full> {
-        self.entries.lock().put(key, Entry { value, end }, self.maximum, self.clock.now())
+    pub fn put(
+        &self,
+        key: Key,
+        value: Value,
+        end: Timestamp,
+        merge: impl FnOnce(Value, Value) -> Value,
+    ) -> Result<(), Full> {
+        let now = self.clock.now();
+        let mut entries = self.entries.lock();
+        let value = match entries.live(&key, now).cloned() {
+            Some(before) => merge(before, value),
+            None => value,
+        };
+        entries.put(key, Entry { value, end }, self.maximum, now)
     }
 
     /// Forgets what need not be remembered any more.
@@ -151,14 +163,16 @@ mod tests {
     }
 
     #[test]
-    fn the_latest_value_is_given_until_its_end() {
+    fn values_are_merged_and_given_until_their_end() {
         let clock = ManualClock::starting_at(0);
         let remembered = Remembered::new(1, clock.clone());
-        assert_eq!(remembered.put("key", 1, END), Ok(()));
-        assert_eq!(remembered.put("key", 2, END), Ok(()), "its own place is room enough");
-        assert_eq!(remembered.put("other", 3, END), Err(Full));
+        assert_eq!(remembered.put("key", 2, END, i32::max), Ok(()));
+        assert_eq!(remembered.put("key", 1, END, i32::max), Ok(()), "its own place is room enough");
+        assert_eq!(remembered.put("other", 3, END, i32::max), Err(Full));
         assert_eq!((remembered.get(&"key"), remembered.get(&"other")), (Some(2), None));
         clock.advance(LIFETIME);
         assert_eq!(remembered.get(&"key"), None);
+        assert_eq!(remembered.put("key", 1, END + LIFETIME, i32::max), Ok(()));
+        assert_eq!(remembered.get(&"key"), Some(1), "what has ended is not merged");
     }
 }

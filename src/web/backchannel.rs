@@ -35,7 +35,15 @@ pub(super) async fn answer(flows: &Flows, parts: &Parts, body: Body) -> Reply {
     match result {
         Ok(()) => Reply::new(StatusCode::OK),
         Err(failure) => {
-            tracing::warn!(request_id = request_id.as_str(), error = %failure, "back-channel logout refused");
+            // Anyone can send what is meant for nobody here.
+            match failure {
+                BackchannelLogoutError::Token(_) | BackchannelLogoutError::NoKeys(_) => {
+                    tracing::warn!(request_id = request_id.as_str(), error = %failure, "back-channel logout refused");
+                }
+                _ => {
+                    tracing::info!(request_id = request_id.as_str(), error = %failure, "back-channel logout refused");
+                }
+            }
             error(&failure.answer(), &request_id)
         }
     }
