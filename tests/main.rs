@@ -1,6 +1,7 @@
 //! Black-box tests, one file a capability: the program, Envoy, Keycloak and Chromium as they are, reached only from
 //! outside. `make test` runs them over one shared Keycloak.
 
+mod bulkhead;
 mod callback;
 mod chromium;
 mod config;
@@ -12,6 +13,7 @@ mod logout;
 mod outage;
 mod own_endpoints;
 mod paths;
+mod provider;
 mod refresh;
 mod requests;
 mod secrets;

@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use keycloak_bff_testbed::cookies::Cookie;
 use keycloak_bff_testbed::stand::Builder;
-use keycloak_bff_testbed::{Response, Stand, UserAgent, wait};
+use keycloak_bff_testbed::{Deployment, Response, Stand, UserAgent, wait};
 use reqwest::Method;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -61,8 +61,8 @@ pub fn plant(agent: &UserAgent, host: &str, name: &str, value: &str) {
 }
 
 /// The access token that reaches the API, by what the upstream saw.
-pub async fn access_token(stand: &Stand, agent: &UserAgent) -> String {
-    let echo = agent.fetch(format!("{}/api/echo", stand.app())).await;
+pub async fn access_token(deployment: &Deployment, agent: &UserAgent) -> String {
+    let echo = agent.fetch(format!("{}/api/echo", deployment.app())).await;
     bearer(&echo)
         .unwrap_or_else(|| panic!("no access token reached the API: {} {}", echo.status, echo.text()))
 }

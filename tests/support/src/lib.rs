@@ -5,6 +5,7 @@
 pub mod chromium;
 pub mod cookies;
 pub mod demo;
+pub mod deployment;
 pub mod envoy;
 pub mod files;
 pub mod gate;
@@ -13,6 +14,7 @@ pub mod make;
 pub mod ports;
 pub mod process;
 pub mod program;
+pub mod provider;
 pub mod raw;
 pub mod response;
 pub mod stand;
@@ -21,8 +23,10 @@ pub mod upstream;
 pub mod user_agent;
 pub mod wait;
 
+pub use deployment::Deployment;
 pub use gate::Gate;
 pub use keycloak::Keycloak;
+pub use provider::Provider;
 pub use response::Response;
 pub use stand::Stand;
 pub use user_agent::UserAgent;

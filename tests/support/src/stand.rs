@@ -1,16 +1,14 @@
 //! Everything that one test needs: a realm of its own, the program, Envoy and an upstream.
 
-use crate::envoy::{Envoy, Ports};
+use crate::deployment::{self, Deployment, Edit, apply};
+use crate::envoy::Ports;
 use crate::files;
 use crate::gate::Gate;
 use crate::keycloak::{AdminApi, Realm};
 use crate::ports;
-use crate::program::{Environment, Program};
-use crate::upstream::Upstream;
 use serde_json::{Value, json};
-use std::path::Path;
+use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicU32, Ordering};
-use tempfile::TempDir;
 
 /// The environment variable with the address of the Keycloak that the tests share.
 pub const KEYCLOAK: &str = "KEYCLOAK_BFF_TEST_KEYCLOAK";
@@ -18,7 +16,8 @@ pub const KEYCLOAK: &str = "KEYCLOAK_BFF_TEST_KEYCLOAK";
 /// Counts the stands of this process, so that no two realms have one name.
 static COUNT: AtomicU32 = AtomicU32::new(0);
 
-/// What a test drives. Dropping it ends all of it, except for the realms, which end with their Keycloak.
+/// What a test drives: a [`Deployment`] and its Keycloak. Dropping it ends all of it, except for the realms, which end
+/// with their Keycloak.
 pub struct Stand {
     /// Keycloak's administrator, signed in.
     pub keycloak: AdminApi,
@@ -28,20 +27,7 @@ pub struct Stand {
     pub corp: Option<Realm>,
     /// What stands between everyone and Keycloak, if it was asked for.
     pub gate: Option<Gate>,
-    /// The program under test.
-    pub program: Program,
-    /// Envoy in front of it.
-    pub envoy: Envoy,
-    /// What Envoy protects.
-    pub upstream: Upstream,
-    /// Where all of it listens.
-    pub ports: Ports,
-    /// The configuration that the program runs with.
-    pub program_config: Value,
-    /// The configuration that Envoy runs with.
-    pub envoy_config: Value,
-    environment: Environment,
-    dir: TempDir,
+    deployment: Deployment,
 }
 
 impl Stand {
@@ -53,33 +39,6 @@ impl Stand {
     /// The demo with changes.
     pub fn builder() -> Builder {
         Builder::default()
-    }
-
-    /// The origin of the app frontend.
-    pub fn app(&self) -> String {
-        format!("http://app.demo.localhost:{}", self.ports.edge)
-    }
-
-    /// The origin of the admin frontend.
-    pub fn admin(&self) -> String {
-        format!("http://admin.demo.localhost:{}", self.ports.edge)
-    }
-
-    /// The program's listener for browsers, not through Envoy.
-    pub fn browser_listener(&self) -> String {
-        format!("http://127.0.0.1:{}", self.ports.browser)
-    }
-
-    /// A directory for the test's files. Logs and configurations lie there too.
-    pub fn dir(&self) -> &Path {
-        self.dir.path()
-    }
-
-    /// Ends the program and starts it with another configuration.
-    pub async fn reconfigure(&mut self, edit: impl FnOnce(&mut Value)) {
-        edit(&mut self.program_config);
-        self.program.process().stop().await;
-        self.program = Program::start(&self.program_config, self.dir.path(), &self.environment).await;
     }
 
     /// Another copy of realm `demo` for the same addresses, for a second provider.
@@ -95,7 +54,19 @@ impl Stand {
     }
 }
 
-type Edit = Box<dyn FnOnce(&mut Value) + Send>;
+impl Deref for Stand {
+    type Target = Deployment;
+
+    fn deref(&self) -> &Deployment {
+        &self.deployment
+    }
+}
+
+impl DerefMut for Stand {
+    fn deref_mut(&mut self) -> &mut Deployment {
+        &mut self.deployment
+    }
+}
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum GateAtStart {
@@ -108,12 +79,9 @@ enum GateAtStart {
 pub struct Builder {
     keycloak: Option<String>,
     with_corp: bool,
-    authorize_own_endpoints: bool,
     gate: Option<GateAtStart>,
-    environment: Environment,
     realm: Vec<Edit>,
-    program: Vec<Edit>,
-    envoy: Vec<Edit>,
+    deployment: deployment::Builder,
 }
 
 impl Builder {
@@ -131,7 +99,7 @@ impl Builder {
 
     /// Has Envoy ask the external authorizer for `/auth/` as well.
     pub fn authorize_own_endpoints(mut self) -> Self {
-        self.authorize_own_endpoints = true;
+        self.deployment = self.deployment.authorize_own_endpoints();
         self
     }
 
@@ -149,7 +117,7 @@ impl Builder {
 
     /// Gives the program an environment variable.
     pub fn environment(mut self, name: &str, value: &str) -> Self {
-        self.environment.push((name.to_owned(), value.to_owned()));
+        self.deployment = self.deployment.environment(name, value);
         self
     }
 
@@ -166,20 +134,19 @@ impl Builder {
 
     /// Edits the program's configuration.
     pub fn program(mut self, edit: impl FnOnce(&mut Value) + Send + 'static) -> Self {
-        self.program.push(Box::new(edit));
+        self.deployment = self.deployment.program(edit);
         self
     }
 
     /// Edits Envoy's configuration.
     pub fn envoy(mut self, edit: impl FnOnce(&mut Value) + Send + 'static) -> Self {
-        self.envoy.push(Box::new(edit));
+        self.deployment = self.deployment.envoy(edit);
         self
     }
 
     /// Starts everything and waits until it is ready.
     pub async fn start(self) -> Stand {
         let keycloak = AdminApi::new(&self.keycloak.unwrap_or_else(shared_keycloak));
-        let dir = files::temporary("stand-");
         let ports = Ports::free();
 
         let names = RealmNames::new();
@@ -199,34 +166,9 @@ impl Builder {
         let realm = keycloak.create_realm(&realm).await;
 
         let server = gate.as_ref().map_or_else(|| keycloak.server().to_owned(), Gate::url);
-        let mut program_config = Program::config(&ports, &format!("{server}/realms/{}", realm.name()));
-        apply(self.program, &mut program_config);
-        let mut envoy_config = Envoy::config(&ports);
-        if self.authorize_own_endpoints {
-            Envoy::authorize_own_endpoints(&mut envoy_config);
-        }
-        apply(self.envoy, &mut envoy_config);
-
-        let upstream = Upstream::start(ports.upstream).await;
-        let (program, envoy) = tokio::join!(
-            Program::start(&program_config, dir.path(), &self.environment),
-            Envoy::start(&envoy_config, dir.path()),
-        );
-        let environment = self.environment;
-        Stand {
-            keycloak,
-            realm,
-            corp,
-            gate,
-            program,
-            envoy,
-            upstream,
-            ports,
-            program_config,
-            envoy_config,
-            environment,
-            dir,
-        }
+        let issuer = format!("{server}/realms/{}", realm.name());
+        let deployment = self.deployment.start_on(ports, &issuer).await;
+        Stand { keycloak, realm, corp, gate, deployment }
     }
 }
 
@@ -278,10 +220,6 @@ fn remove_broker(realm: &mut Value) {
     let fields = realm.as_object_mut().expect("a realm is an object");
     fields.remove("identityProviders");
     fields.remove("identityProviderMappers");
-}
-
-fn apply(edits: Vec<Edit>, value: &mut Value) {
-    edits.into_iter().for_each(|edit| edit(value));
 }
 
 fn shared_keycloak() -> String {
