@@ -96,3 +96,6 @@ impl Provider {
 fn now() -> u64 {
     std::time::UNIX_EPOCH.elapsed().expect("the clock is past 1970").as_secs()
 }
+
+#[cfg(test)]
+mod tests;
