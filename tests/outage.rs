@@ -1,8 +1,7 @@
 //! Keycloak goes away and comes back.
 
-use crate::steps::{APP, access_token, claims, next_token, session_id, signed_in, with_token_life};
+use crate::steps::{APP, access_token, claims, next_token, rotation, session_id, signed_in, with_token_life};
 use keycloak_bff_testbed::{Keycloak, wait};
-use serde_json::json;
 use std::time::{Duration, UNIX_EPOCH};
 
 const TOKEN_LIFE: u64 = 12;
@@ -17,10 +16,6 @@ fn now() -> u64 {
 #[tokio::test]
 async fn keycloak_stopped_for_three_token_lives_signs_nobody_out() {
     let mut keycloak = Keycloak::start().await;
-    let rotation = |realm: &mut serde_json::Value| {
-        realm["revokeRefreshToken"] = json!(true);
-        realm["refreshTokenMaxReuse"] = json!(0);
-    };
     let stand = with_token_life(TOKEN_LIFE).realm(rotation).keycloak(&keycloak.url()).start().await;
     let agents = [signed_in(&stand, "alice").await, signed_in(&stand, "bob").await];
     let ids = agents.each_ref().map(|agent| session_id(agent, APP));

@@ -2,7 +2,7 @@
 
 use crate::steps::{
     APP, SOON, access_token, agent_with_session, bearer, checks_under_way, claims, events, ext_authz,
-    next_token, patient, patient_envoy, session_id, signed_in, until_expired, with_token_life,
+    next_token, patient, patient_envoy, rotation, session_id, signed_in, until_expired, with_token_life,
 };
 use keycloak_bff_testbed::{Stand, UserAgent, wait};
 use serde_json::json;
@@ -29,7 +29,7 @@ async fn a_session_outlives_its_access_tokens() {
 
 #[tokio::test]
 async fn signing_in_anew_at_one_frontend_leaves_the_session_of_the_other_alone() {
-    let stand = with_token_life(8).start().await;
+    let stand = with_token_life(8).realm(rotation).start().await;
     let agent = signed_in(&stand, "alice").await;
     let id = session_id(&agent, APP);
     let token = access_token(&stand, &agent).await;
@@ -39,12 +39,6 @@ async fn signing_in_anew_at_one_frontend_leaves_the_session_of_the_other_alone()
     assert_eq!(agent.submit_login(&page, "alice", "alice").await.status, 200);
     next_token(&stand, &agent, &token, SOON).await;
     assert_eq!(session_id(&agent, APP), id);
-}
-
-/// Keycloak's strictest: a refresh token that is used twice ends the session.
-fn rotation(realm: &mut serde_json::Value) {
-    realm["revokeRefreshToken"] = json!(true);
-    realm["refreshTokenMaxReuse"] = json!(0);
 }
 
 #[tokio::test]

@@ -186,3 +186,9 @@ pub async fn next_token(stand: &Stand, agent: &UserAgent, old: &str, limit: Dura
     let changed = async || Some(access_token(stand, agent).await).filter(|token| token != old);
     wait::until("another access token", limit, changed).await
 }
+
+/// Keycloak's strictest: a refresh token that is used twice ends the session.
+pub fn rotation(realm: &mut Value) {
+    realm["revokeRefreshToken"] = json!(true);
+    realm["refreshTokenMaxReuse"] = json!(0);
+}
