@@ -55,7 +55,7 @@ pub(super) fn pause(
                 .min(LONGEST_OUTAGE_PAUSE)
                 .max(asked_for.unwrap_or_default().min(LONGEST_OUTAGE_PAUSE));
             let half = pause.as_secs() / 2;
-            Duration::from_secs(pause.as_secs() - half + half * u64::from(jitter) / 255)
+            Duration::from_secs(pause.as_secs() - half + (half + 1) * u64::from(jitter) / 256)
         }
     }
 }
