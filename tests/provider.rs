@@ -37,7 +37,8 @@ async fn use_up(deployment: &Deployment, agent: &UserAgent, token: &str) {
     };
     let refused = wait::until("the end of the token", SOON, used_up).await;
     let now = std::time::UNIX_EPOCH.elapsed().expect("the clock is past 1970").as_secs();
-    assert!(now + 1 >= end, "the token was not used for its last {} s", end - now);
+    // The program counts a token's life from before it asked for it, which on a busy machine is a while.
+    assert!(now + 3 >= end, "the token was not used for its last {} s", end - now);
     let error = refused.json()["error"].clone();
     assert_eq!((refused.status, error.as_str()), (503, Some("sign_in_unavailable")));
     let pause = refused.header("retry-after").and_then(|pause| pause.parse::<u64>().ok());

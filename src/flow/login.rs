@@ -17,7 +17,7 @@ pub struct LoginRequest<'a> {
     /// The authentication contexts of which the sign-in must have one, separated by spaces; those that no rule of the
     /// frontend names count as not given.
     pub acr_values: Option<&'a str>,
-    /// How many seconds ago the sign-in may be; what is no number counts as not given.
+    /// How many seconds ago the sign-in may be; what no rule of the frontend asks for counts as not given.
     pub max_age: Option<&'a str>,
 }
 

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use serde_json::{Map, Value};
 
 use super::{Path, StepUp};
@@ -173,6 +175,12 @@ impl Rules {
     /// Whether some rule asks for this authentication context.
     pub fn names_acr(&self, acr: &str) -> bool {
         self.rules.iter().any(|rule| rule.step_up.acr_values.iter().any(|named| named == acr))
+    }
+
+    /// Whether some rule asks for a sign-in of this age.
+    pub fn names_max_age(&self, max_age: Duration) -> bool {
+        let whole_seconds = |age: Duration| age.as_secs() == max_age.as_secs();
+        self.rules.iter().any(|rule| rule.step_up.max_age.is_some_and(whole_seconds))
     }
 }
 
