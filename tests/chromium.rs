@@ -17,7 +17,8 @@ const FILL_IN: &str = "const field = id => document.getElementById(id); if (!fie
 /// Two lives of the demo's access tokens, and patience.
 const TWO_LIVES: Duration = Duration::from_secs(240);
 
-async fn sign_in(stand: &Stand, browser: &Chromium, user: &str) {
+/// Signs in from the demo's page.
+pub async fn sign_in(stand: &Stand, browser: &Chromium, user: &str) {
     browser.open(&format!("{}/", stand.app())).await;
     assert_eq!(browser.wait_for_text("#who", |text| !text.contains('…')).await, "Nobody");
     browser.click("#sign-in").await;

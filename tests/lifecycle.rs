@@ -1,6 +1,8 @@
 //! Starting, stopping and listening, whatever Keycloak does.
 
-use crate::steps::{SOON, access_token, checks_under_way, patient, patient_envoy, signed_in, until_expired};
+use crate::steps::{
+    SOON, access_token, call_that_waits, checks_under_way, patient, patient_envoy, signed_in, until_expired,
+};
 use keycloak_bff_testbed::process::Signal;
 use keycloak_bff_testbed::{Stand, UserAgent, files, wait};
 use serde_json::{Value, json};
@@ -8,19 +10,6 @@ use std::time::Duration;
 
 /// Longer than anything takes that does not wait for Keycloak, shorter than the drain.
 const PROMPT: Duration = Duration::from_secs(10);
-
-/// Holds Keycloak's answers back, waits until the access token is over, and calls the API, which now waits for a
-/// refresh. Gives what becomes of the call.
-async fn call_that_waits<'a>(stand: &'a Stand, agent: &'a UserAgent) -> impl Future<Output = u16> + 'a {
-    until_expired(&access_token(stand, agent).await).await;
-    stand.gate().hold();
-    let mut call = Box::pin(async { agent.fetch(format!("{}/api/echo", stand.app())).await.status });
-    let arrived = wait::until("a refresh", SOON, async || (stand.gate().waiting() > 0).then_some(()));
-    tokio::select! {
-        status = &mut call => panic!("the call should wait for the refresh: {status}"),
-        () = arrived => call,
-    }
-}
 
 #[tokio::test]
 async fn it_serves_while_keycloak_is_away_and_signs_in_once_it_is_there() {

@@ -1,6 +1,9 @@
 //! Signing out: here, at Keycloak, and for whoever copied the cookie.
 
-use crate::steps::{APP, SOON, agent_with_session, session_id, signed_in};
+use crate::steps::{
+    APP, SOON, agent_with_session, from_elsewhere, from_no_browser, go_to_admin, is_signed_in,
+    is_signed_in_at, session_cookie, session_id, signed_in,
+};
 use keycloak_bff_testbed::user_agent::Request;
 use keycloak_bff_testbed::{Stand, UserAgent, wait};
 use reqwest::Method;
@@ -13,10 +16,6 @@ fn form<'a>(stand: &Stand, agent: &'a UserAgent) -> Request<'a> {
         .method(Method::POST)
         .form(&[])
         .from_page(stand.app())
-}
-
-async fn is_signed_in(stand: &Stand, agent: &UserAgent) -> bool {
-    agent.fetch(format!("{}/api/echo", stand.app())).await.status == 200
 }
 
 #[tokio::test]
@@ -118,32 +117,10 @@ async fn a_get_signs_nobody_out() {
 async fn nobody_but_the_frontends_own_pages_can_sign_a_user_out() {
     let stand = Stand::start().await;
     let agent = signed_in(&stand, "alice").await;
-    let id = session_id(&agent, APP).expect("alice has a session");
-    let cookie = format!("__Host-session={id}");
     // With the cookie, as if a browser had no SameSite.
-    let forms = [
-        ("a foreign page", Some("https://evil.example"), Some("cross-site")),
-        ("the other frontend", Some("ADMIN"), Some("same-site")),
-        ("a sandboxed page", Some("null"), Some("cross-site")),
-        ("a foreign page in an old browser", Some("https://evil.example"), None),
-        ("a sandboxed page in an old browser", Some("null"), None),
-        ("a page that says nothing", None, None),
-        ("a page that hides its origin", None, Some("cross-site")),
-        ("a sibling that hides its origin", None, Some("same-site")),
-        ("two origins", Some("TWICE"), None),
-    ];
-    for (what, origin, site) in forms {
-        let mut request = form(&stand, &agent).header("cookie", &cookie).without_redirects();
-        request = match origin {
-            Some("ADMIN") => request.header("origin", stand.admin()),
-            Some("TWICE") => request.header("origin", stand.app()).header("origin", "https://evil.example"),
-            Some(origin) => request.header("origin", origin),
-            None => request.without_header("origin"),
-        };
-        request = match site {
-            Some(site) => request.header("sec-fetch-site", site),
-            None => request.without_header("sec-fetch-site"),
-        };
+    let cookie = session_cookie(&agent);
+    let logout = || form(&stand, &agent).header("cookie", &cookie).without_redirects();
+    for (what, request) in from_elsewhere(&stand, logout) {
         let answer = request.await;
         assert_eq!(answer.status, 403, "{what}: {}", answer.text());
         assert!(answer.header_values("set-cookie").is_empty(), "{what}");
@@ -166,14 +143,69 @@ async fn an_own_form_under_no_referrer_signs_out() {
 async fn a_client_without_fetch_metadata_signs_out_with_the_static_header() {
     let stand = Stand::start().await;
     let agent = signed_in(&stand, "alice").await;
-    let post = || {
-        let request = agent.fetch(format!("{}/auth/logout", stand.app())).method(Method::POST);
-        let names = ["origin", "sec-fetch-site", "sec-fetch-mode", "sec-fetch-dest"];
-        names.iter().fold(request, |request, name| request.without_header(name))
-    };
+    let post = || from_no_browser(agent.fetch(format!("{}/auth/logout", stand.app())).method(Method::POST));
     assert_eq!(post().await.status, 403);
     assert_eq!(post().header("x-csrf", "0").await.status, 403);
     assert!(is_signed_in(&stand, &agent).await);
     assert_eq!(post().header("x-csrf", "1").await.status, 200);
     assert!(!is_signed_in(&stand, &agent).await);
+}
+
+#[tokio::test]
+async fn signing_out_on_one_frontend_signs_the_same_browser_out_on_the_other() {
+    let stand = Stand::start().await;
+    let (agent, elsewhere) = (signed_in(&stand, "alice").await, signed_in(&stand, "alice").await);
+    for browser in [&agent, &elsewhere] {
+        go_to_admin(&stand, browser).await;
+    }
+    // By script, and the browser never goes to Keycloak.
+    assert_eq!(agent.fetch(format!("{}/auth/logout", stand.app())).method(Method::POST).await.status, 200);
+    for origin in [stand.app(), stand.admin()] {
+        assert!(!is_signed_in_at(&origin, &agent).await, "{origin}");
+        assert_eq!(agent.fetch(format!("{origin}/auth/me")).await.status, 401, "{origin}");
+        assert!(is_signed_in_at(&origin, &elsewhere).await, "{origin}, another browser");
+    }
+}
+
+#[tokio::test]
+async fn signing_out_works_while_keycloak_is_away() {
+    let stand = Stand::builder().with_gate().start().await;
+    let (agent, elsewhere) = (signed_in(&stand, "alice").await, signed_in(&stand, "alice").await);
+    go_to_admin(&stand, &agent).await;
+    stand.gate().close().await;
+    assert_eq!(agent.fetch(format!("{}/auth/logout", stand.app())).method(Method::POST).await.status, 200);
+    assert!(!is_signed_in(&stand, &agent).await);
+    assert!(!is_signed_in_at(&stand.admin(), &agent).await);
+    assert!(is_signed_in(&stand, &elsewhere).await);
+    let id = session_id(&elsewhere, APP).expect("alice has a session there");
+    assert!(form(&stand, &elsewhere).without_redirects().await.status < 400);
+    assert_eq!(session_id(&elsewhere, APP), None);
+    assert!(!is_signed_in(&stand, &agent_with_session(APP, &id)).await);
+}
+
+#[tokio::test]
+async fn a_sign_out_says_that_keycloak_is_away() {
+    let stand = Stand::builder().with_gate().start().await;
+    let (agent, elsewhere) = (signed_in(&stand, "alice").await, signed_in(&stand, "alice").await);
+    stand.gate().close().await;
+    let answer = agent.fetch(format!("{}/auth/logout", stand.app())).method(Method::POST).await;
+    let body = answer.json();
+    assert_eq!((answer.status, body["provider_reachable"].as_bool()), (200, Some(false)), "{body}");
+    assert_eq!(body["logout_url"], format!("{}/", stand.app()));
+    let page = form(&stand, &elsewhere).without_redirects().await;
+    assert_eq!(page.status, 200, "{page:#?}");
+    assert!(page.text().contains("you may still be signed in there"), "{}", page.text());
+}
+
+#[tokio::test]
+async fn a_sign_out_with_a_keycloak_that_was_never_there_says_so() {
+    let stand = Stand::builder().with_closed_gate().start().await;
+    let agent = UserAgent::new();
+    let answer = agent.fetch(format!("{}/auth/logout", stand.app())).method(Method::POST).await;
+    let body = answer.json();
+    assert_eq!((answer.status, body["provider_reachable"].as_bool()), (200, Some(false)), "{body}");
+    assert_eq!(body["logout_url"], format!("{}/", stand.app()));
+    let page = form(&stand, &agent).without_redirects().await;
+    assert_eq!(page.status, 200, "{page:#?}");
+    assert!(page.text().contains("you may still be signed in there"), "{}", page.text());
 }

@@ -1,6 +1,6 @@
 //! Logout tokens, good and bad, and what they end.
 
-use crate::steps::{APP, session_id};
+use crate::steps::{APP, now, session_id, until_after};
 use keycloak_bff_testbed::provider::{Fault, sign_hs256, sign_none};
 use keycloak_bff_testbed::{Deployment, Provider, Response, UserAgent, wait};
 use reqwest::Method;
@@ -44,10 +44,6 @@ fn claims(provider: &Provider, changes: &Value) -> Value {
         }
     }
     claims
-}
-
-fn now() -> u64 {
-    std::time::UNIX_EPOCH.elapsed().expect("the clock is past 1970").as_secs()
 }
 
 fn assert_refused(answer: &Response, what: &str) {
@@ -139,8 +135,7 @@ async fn a_good_token_ends_what_it_names_and_nothing_else() {
             assert_eq!(send(&deployment, &provider.logout_token(&everything)).await.status, 200);
         }
         // A login that was issued in the second of such a sign-out would count as signed out by it.
-        let second = now();
-        wait::until("the next second", Duration::from_secs(2), async || (now() > second).then_some(())).await;
+        until_after(now()).await;
     }
 }
 
@@ -167,8 +162,7 @@ async fn a_token_is_good_once() {
 
 /// Signs in within the session of a sign-out that is over. A login in its very second might have been begun before.
 async fn signed_in_after_a_second(provider: &Provider, deployment: &Deployment) -> UserAgent {
-    let second = now();
-    wait::until("the next second", Duration::from_secs(2), async || (now() > second).then_some(())).await;
+    until_after(now()).await;
     signed_in(provider, deployment, "alice", "one").await
 }
 

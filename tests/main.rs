@@ -1,11 +1,14 @@
 //! Black-box tests, one file a capability: the program, Envoy, Keycloak and Chromium as they are, reached only from
 //! outside. `make test` runs them over one shared Keycloak.
 
+mod backchannel;
+mod backchannel_requests;
 mod bulkhead;
 mod callback;
 mod chromium;
 mod config;
 mod cors;
+mod front_channel;
 mod frontends;
 mod lifecycle;
 mod login;
@@ -18,6 +21,8 @@ mod provider;
 mod refresh;
 mod requests;
 mod secrets;
+mod sessions;
+mod step_up;
 mod step_up_refused;
 mod steps;
 mod tabs;

@@ -1,17 +1,15 @@
 //! Keycloak goes away and comes back.
 
-use crate::steps::{APP, access_token, claims, next_token, rotation, session_id, signed_in, with_token_life};
+use crate::steps::{
+    APP, access_token, claims, next_token, now, rotation, session_id, signed_in, with_token_life,
+};
 use keycloak_bff_testbed::{Keycloak, wait};
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
 const TOKEN_LIFE: u64 = 12;
 
 /// Keycloak writes sessions to its database a few seconds late.
 const WRITTEN: Duration = Duration::from_secs(8);
-
-fn now() -> u64 {
-    UNIX_EPOCH.elapsed().expect("the clock is past 1970").as_secs()
-}
 
 #[tokio::test]
 async fn keycloak_stopped_for_three_token_lives_signs_nobody_out() {

@@ -2,7 +2,7 @@
 
 use crate::steps::{
     APP, SOON, access_token, agent_with_session, bearer, checks_under_way, claims, events, ext_authz,
-    next_token, patient, patient_envoy, rotation, session_id, signed_in, until_expired, with_token_life,
+    next_token, now, patient, patient_envoy, rotation, session_id, signed_in, until_expired, with_token_life,
 };
 use keycloak_bff_testbed::{Stand, UserAgent, wait};
 use serde_json::json;
@@ -208,7 +208,6 @@ async fn a_used_session_outlives_its_idle_time_but_not_its_absolute_one() {
     let ends = |me: &serde_json::Value, what: &str| me["session"][what].as_u64().expect("a time");
     let absolute = ends(&me, "login_expires_at");
     assert!(absolute > ends(&me, "expires_at"), "{me}");
-    let now = || std::time::UNIX_EPOCH.elapsed().expect("the clock is past 1970").as_secs();
     let over = async || match agent.fetch(format!("{}/api/echo", stand.app())).await.status {
         200 => None,
         status => Some((status, now())),

@@ -4,6 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use keycloak_bff_testbed::cookies::Cookie;
 use keycloak_bff_testbed::stand::Builder;
+use keycloak_bff_testbed::user_agent::Request;
 use keycloak_bff_testbed::{Deployment, Response, Stand, UserAgent, wait};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -27,9 +28,35 @@ pub async fn signed_in(stand: &Stand, user: &str) -> UserAgent {
     agent
 }
 
+/// Takes a browser that is signed in on the app frontend to the admin frontend, where Keycloak's session signs it in.
+pub async fn go_to_admin(stand: &Stand, agent: &UserAgent) {
+    let landed = agent.navigate(format!("{}/api/echo", stand.admin())).await;
+    assert_eq!((landed.status, landed.url), (200, format!("{}/api/echo", stand.admin())));
+}
+
+/// Whether the app frontend's API can be called.
+pub async fn is_signed_in(stand: &Stand, agent: &UserAgent) -> bool {
+    is_signed_in_at(&stand.app(), agent).await
+}
+
+/// Whether the API of the frontend with this origin can be called.
+pub async fn is_signed_in_at(origin: &str, agent: &UserAgent) -> bool {
+    let answer = agent.fetch(format!("{origin}/api/echo")).await;
+    match answer.status {
+        200 => true,
+        401 => false,
+        status => panic!("neither signed in nor not: {status} {}", answer.text()),
+    }
+}
+
 /// The value of the browser's session cookie on a frontend.
 pub fn session_id(agent: &UserAgent, host: &str) -> Option<String> {
     agent.cookies.get(host, SESSION).map(|cookie| cookie.value)
+}
+
+/// The browser's session cookie on the app frontend, as a header carries it.
+pub fn session_cookie(agent: &UserAgent) -> String {
+    format!("{SESSION}={}", session_id(agent, APP).expect("the browser has a session"))
 }
 
 /// The cookies of the browser's logins under way on the app frontend.
@@ -67,6 +94,12 @@ pub async fn access_token(deployment: &Deployment, agent: &UserAgent) -> String 
         .unwrap_or_else(|| panic!("no access token reached the API: {} {}", echo.status, echo.text()))
 }
 
+/// Calls the API until its token is another one than `old`, and gives the new one.
+pub async fn next_token(stand: &Stand, agent: &UserAgent, old: &str, limit: Duration) -> String {
+    let changed = async || Some(access_token(stand, agent).await).filter(|token| token != old);
+    wait::until("another access token", limit, changed).await
+}
+
 /// The access token that an echo shows.
 pub fn bearer(echo: &Response) -> Option<String> {
     (echo.status == 200).then(|| echo.echoed("authorization"))??.strip_prefix("Bearer ").map(str::to_owned)
@@ -81,9 +114,24 @@ pub fn claims(token: &str) -> Value {
 
 /// Waits until a token's time is over.
 pub async fn until_expired(token: &str) {
-    let end = Duration::from_secs(claims(token)["exp"].as_u64().expect("a token ends"));
-    let is_over = async || (std::time::UNIX_EPOCH.elapsed().ok()? > end).then_some(());
-    wait::until("the end of the access token", Duration::from_secs(120), is_over).await;
+    until_after(claims(token)["exp"].as_u64().expect("a token ends")).await;
+}
+
+/// A stand whose access tokens live for so many seconds and whose Keycloak writes down every refresh.
+pub fn with_token_life(seconds: u64) -> Builder {
+    Stand::builder()
+        .realm(move |realm| {
+            realm["accessTokenLifespan"] = json!(seconds);
+            realm["enabledEventTypes"] = json!([
+                "LOGIN",
+                "LOGOUT",
+                "CODE_TO_TOKEN",
+                "REFRESH_TOKEN",
+                "REFRESH_TOKEN_ERROR",
+                "REVOKE_GRANT"
+            ]);
+        })
+        .program(|config| config["sessions"]["least_token_life"] = json!("1s"))
 }
 
 /// Has requests wait for Keycloak as long as a test holds it back.
@@ -101,6 +149,19 @@ pub fn ext_authz(envoy: &mut Value) -> &mut Value {
 /// Has Envoy wait for the program as long as that.
 pub fn patient_envoy(envoy: &mut Value) {
     ext_authz(envoy)["grpc_service"]["timeout"] = json!("30s");
+}
+
+/// Holds Keycloak's answers back, waits until the access token is over, and calls the API, which now waits for a
+/// refresh. Gives what becomes of the call.
+pub async fn call_that_waits<'a>(stand: &'a Stand, agent: &'a UserAgent) -> impl Future<Output = u16> + 'a {
+    until_expired(&access_token(stand, agent).await).await;
+    stand.gate().hold();
+    let mut call = Box::pin(async { agent.fetch(format!("{}/api/echo", stand.app())).await.status });
+    let arrived = wait::until("a refresh", SOON, async || (stand.gate().waiting() > 0).then_some(()));
+    tokio::select! {
+        status = &mut call => panic!("the call should wait for the refresh: {status}"),
+        () = arrived => call,
+    }
 }
 
 /// How many checks Envoy waits for at this moment.
@@ -164,31 +225,57 @@ pub async fn events(stand: &Stand, kind: &str, count: usize) {
     assert_eq!(stand.realm.count_events(kind).await, count, "{kind}");
 }
 
-/// A stand whose access tokens live for so many seconds and whose Keycloak writes down every refresh.
-pub fn with_token_life(seconds: u64) -> Builder {
-    Stand::builder()
-        .realm(move |realm| {
-            realm["accessTokenLifespan"] = json!(seconds);
-            realm["enabledEventTypes"] = json!([
-                "LOGIN",
-                "LOGOUT",
-                "CODE_TO_TOKEN",
-                "REFRESH_TOKEN",
-                "REFRESH_TOKEN_ERROR",
-                "REVOKE_GRANT"
-            ]);
-        })
-        .program(|config| config["sessions"]["least_token_life"] = json!("1s"))
-}
-
-/// Calls the API until its token is another one than `old`, and gives the new one.
-pub async fn next_token(stand: &Stand, agent: &UserAgent, old: &str, limit: Duration) -> String {
-    let changed = async || Some(access_token(stand, agent).await).filter(|token| token != old);
-    wait::until("another access token", limit, changed).await
-}
-
 /// Keycloak's strictest: a refresh token that is used twice ends the session.
 pub fn rotation(realm: &mut Value) {
     realm["revokeRefreshToken"] = json!(true);
     realm["refreshTokenMaxReuse"] = json!(0);
+}
+
+/// Requests that no page of the app frontend itself made, each with what it is. `request` makes one to begin with.
+pub fn from_elsewhere<'a>(
+    stand: &Stand,
+    request: impl Fn() -> Request<'a>,
+) -> Vec<(&'static str, Request<'a>)> {
+    let (app, admin) = (stand.app(), stand.admin());
+    let (app, admin, evil) = (app.as_str(), admin.as_str(), "https://evil.example");
+    let made: [(_, &[&str], _); 9] = [
+        ("a foreign page", &[evil], Some("cross-site")),
+        ("the other frontend", &[admin], Some("same-site")),
+        ("a sandboxed page", &["null"], Some("cross-site")),
+        ("a foreign page in an old browser", &[evil], None),
+        ("a sandboxed page in an old browser", &["null"], None),
+        ("a page that says nothing", &[], None),
+        ("a page that hides its origin", &[], Some("cross-site")),
+        ("a sibling that hides its origin", &[], Some("same-site")),
+        ("two origins", &[app, evil], None),
+    ];
+    let request = |(what, origins, site): (_, &[&str], Option<&str>)| {
+        let without = request().without_header("origin").without_header("sec-fetch-site");
+        let with_origin = origins.iter().fold(without, |request, origin| request.header("origin", origin));
+        (what, site.into_iter().fold(with_origin, |request, site| request.header("sec-fetch-site", site)))
+    };
+    made.into_iter().map(request).collect()
+}
+
+/// A request without what browsers tell of where it came from.
+pub fn from_no_browser(request: Request<'_>) -> Request<'_> {
+    let names = ["origin", "sec-fetch-site", "sec-fetch-mode", "sec-fetch-dest"];
+    names.iter().fold(request, |request, name| request.without_header(name))
+}
+
+/// Keycloak's id of the session that signed a browser in on the app frontend: the claim `sid`.
+pub async fn provider_session(stand: &Stand, agent: &UserAgent) -> String {
+    let claims = claims(&access_token(stand, agent).await);
+    claims["sid"].as_str().expect("Keycloak names its session").to_owned()
+}
+
+/// Seconds since 1970.
+pub fn now() -> u64 {
+    std::time::UNIX_EPOCH.elapsed().expect("the clock is past 1970").as_secs()
+}
+
+/// Waits until the clock shows a later second than this.
+pub async fn until_after(second: u64) {
+    let is_over = async || (now() > second).then_some(());
+    wait::until(&format!("the second after {second}"), Duration::from_secs(120), is_over).await;
 }
