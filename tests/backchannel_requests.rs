@@ -82,10 +82,6 @@ async fn what_is_no_logout_token_is_refused_and_signs_nobody_out() {
             ("nothing", post(), 400),
             ("a form without fields", post().form(&[]), 400),
             ("a form with another field", post().form(&[("token", id_token)]), 400),
-            ("two tokens", post().form(&[("logout_token", id_token), ("logout_token", id_token)]), 400),
-            ("JSON", post().json(&json!({"logout_token": id_token})), 400),
-            ("another content type", form(id_token).header("content-type", "text/plain"), 400),
-            ("no content type", form(id_token).without_header("content-type"), 400),
             ("an empty token", form(""), 400),
             ("garbage", form("garbage"), 400),
             ("dots", form(".."), 400),
@@ -136,8 +132,18 @@ async fn a_logout_token_counts_once_and_only_as_keycloak_made_it() {
         for (what, forgery) in forgeries(&token, &bobs) {
             is_refused(what, &with_token(&call, &forgery).await, 400);
         }
+        let post = || call(Method::POST);
+        let field = ("logout_token", token.as_str());
         let in_query = caller.fetch(format!("{}/auth/backchannel-logout?logout_token={token}", stand.app()));
-        is_refused("in the query", &in_query.method(Method::POST).form(&[]).await, 400);
+        for (what, request) in [
+            ("twice", post().form(&[field, field])),
+            ("as JSON", post().json(&json!({"logout_token": token}))),
+            ("with another content type", with_token(&call, &token).header("content-type", "text/plain")),
+            ("without a content type", with_token(&call, &token).without_header("content-type")),
+            ("in the query", in_query.method(Method::POST).form(&[])),
+        ] {
+            is_refused(what, &request.await, 400);
+        }
     }
     assert!(is_signed_in(&stand, &alice).await && is_signed_in(&stand, &bob).await);
 
