@@ -316,7 +316,7 @@ impl Flows {
         // Looked at afterwards: a sign-out that comes in between finds the session.
         if self.was_signed_out_meanwhile(&session, transaction) {
             self.sessions.remove(&id.key());
-            self.revoke_behind(session);
+            self.revoke_behind(vec![session]);
             return Err(CallbackError::SignedOutMeanwhile);
         }
         // The session that the browser had is over: nothing of before the login is carried on.

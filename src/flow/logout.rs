@@ -1,5 +1,7 @@
 use std::time::Duration;
 
+use tokio::time::timeout;
+
 use super::{CookieChange, Flows};
 use crate::{
     crypto::equal_in_constant_time,
@@ -10,6 +12,9 @@ use crate::{
 
 /// How long the provider may take to send the browser back from a logout.
 const RETURN_LIFETIME: Duration = Duration::from_secs(600);
+
+/// How long a logout waits for the provider to take the tokens back.
+const REVOCATION_WAIT: Duration = Duration::from_secs(3);
 
 /// A logout that has taken place here, and how it goes on.
 #[derive(Debug)]
@@ -37,10 +42,13 @@ impl Flows {
     /// Signs out: the session here goes first, whatever the provider does, and with it those that other frontends have
     /// of the same session at the provider. Without a session it does the same as with one.
     pub async fn log_out(&self, site: &Site, request: &Request<'_>) -> LogoutStep {
-        let session = self.session(site, request).map(|(key, session)| {
-            self.sign_out(&key, &session);
-            session
-        });
+        let session = self.session(site, request);
+        if let Some((key, session)) = &session {
+            let ended = self.sign_out(key, session);
+            // Before the browser ends the same session there.
+            let _ = timeout(REVOCATION_WAIT, self.revoke_behind(ended)).await;
+        }
+        let session = session.map(|(_, session)| session);
         let mut cookies = vec![CookieChange::ClearSession];
         match self.provider_logout(site, session.as_deref()).await {
             Ok(Some((location, state))) => {

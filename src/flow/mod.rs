@@ -13,6 +13,7 @@ mod me;
 mod own_sessions;
 mod refresh;
 mod refresh_outcome;
+mod revocation;
 mod sign_out;
 mod token_building;
 mod transaction;

@@ -87,9 +87,9 @@ impl Flows {
             // Another frontend in the same browser: the sign-in at the provider stays for the one that asks.
             self.sessions.remove(&key);
             tracing::info!(frontend = &*ended.frontend, session = ended.handle, "signed out");
-            self.revoke_behind(ended);
+            self.revoke_behind(vec![ended]);
         } else {
-            self.sign_out(&key, &ended);
+            let ended = self.sign_out(&key, &ended);
             self.end_at_provider_behind(ended);
         }
         Ok(if is_current { EndedSession::Current } else { EndedSession::Other })
@@ -106,18 +106,6 @@ impl Flows {
             return Err(CurrentUserError::AccountDisabled);
         }
         Ok((key, session))
-    }
-
-    /// Ends the session at the provider that a session belonged to, without a browser and without making anyone wait.
-    fn end_at_provider_behind(&self, session: Arc<Session>) {
-        let Some(provider) = self.providers.get(&session.provider) else { return };
-        let provider = Arc::clone(provider);
-        self.refresher.tasks.spawn(async move {
-            if let Err(error) = provider.end_session(&session.tokens().id_token).await {
-                let provider = &*provider.settings().name;
-                tracing::warn!(provider, %error, "signed out here but not at the provider");
-            }
-        });
     }
 }
 

@@ -9,6 +9,7 @@ use tokio_util::task::TaskTracker;
 use super::{
     bulkhead::{Bulkhead, Turn, Urgency},
     refresh_outcome::{Consequence, consequence, pause},
+    revocation::revoke,
     token_building,
 };
 use crate::{
@@ -209,29 +210,10 @@ impl Refresher {
             return Outcome::Refreshed;
         }
         // Signed out meanwhile: the session does not come back, and its new refresh token is of no use to anyone.
-        self.revoke_behind(Arc::clone(&subject.provider), Arc::clone(&subject.session));
-        Outcome::Ended
-    }
-
-    /// Revokes the refresh token of a session that is over without making anyone wait for it.
-    ///
-    /// At Keycloak that ends all that its client has of the user's session there. So it is left alone while another
-    /// session here lives on the same: one that a newer login put in the place of this one, or another frontend's.
-    pub(super) fn revoke_behind(&self, provider: Arc<Provider>, session: Arc<Session>) {
         let sessions = Arc::clone(&self.sessions);
-        self.tasks.spawn(async move {
-            let tokens = session.tokens();
-            let Some(refresh_token) = &tokens.refresh_token else { return };
-            let group = session.provider_session_group();
-            let live = group.map(|group| sessions.group(&group)).unwrap_or_default();
-            if live.iter().any(|(_, other)| other.provider == session.provider) {
-                return;
-            }
-            if let Err(error) = provider.revoke(refresh_token).await {
-                let provider = &*provider.settings().name;
-                tracing::warn!(provider, %error, "a refresh token could not be revoked");
-            }
-        });
+        let (provider, session) = (Arc::clone(&subject.provider), Arc::clone(&subject.session));
+        self.tasks.spawn(async move { revoke(&sessions, &provider, &session).await });
+        Outcome::Ended
     }
 
     fn failed(&self, subject: &Subject, error: &TokenError) -> Outcome {

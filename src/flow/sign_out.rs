@@ -47,8 +47,8 @@ impl SignOut {
 
 impl Flows {
     /// Ends a session, and with it those that other frontends have of the same session at the issuer: for the person
-    /// it was one sign-in. The provider is told behind the request that none of their refresh tokens is needed.
-    pub(super) fn sign_out(&self, key: &SessionKey, session: &Arc<Session>) {
+    /// it was one sign-in. Returns them; their provider does not know yet.
+    pub(super) fn sign_out(&self, key: &SessionKey, session: &Session) -> Vec<Arc<Session>> {
         let mut ended: Vec<Arc<Session>> = self.sessions.remove(key).into_iter().collect();
         if let Some(group) = session.provider_session_group() {
             // The session at the provider may go on until the browser gets there: a login that was begun in this second
@@ -60,10 +60,10 @@ impl Flows {
                 ended.extend(self.end_group(provider, &group, sign_out));
             }
         }
-        for session in ended {
+        for session in &ended {
             tracing::info!(frontend = &*session.frontend, session = session.handle, "signed out");
-            self.revoke_behind(session);
         }
+        ended
     }
 
     /// Ends the sessions of a group that were begun at this provider, and remembers that it was done, so that a login
@@ -102,14 +102,6 @@ impl Flows {
                 transaction.created_at() <= sign_out.at && !is_new
             })
         })
-    }
-
-    /// Revokes the refresh token of a session that is over, unless another lives on the same, without making anyone
-    /// wait for it.
-    pub(super) fn revoke_behind(&self, session: Arc<Session>) {
-        if let Some(provider) = self.providers.get(&session.provider) {
-            self.refresher.revoke_behind(Arc::clone(provider), session);
-        }
     }
 }
 

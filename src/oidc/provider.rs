@@ -164,12 +164,12 @@ impl Provider {
         Ok(Some(url))
     }
 
-    /// Ends the user's session at the provider without a browser. A provider without an end_session_endpoint keeps it.
+    /// Ends the user's session at the provider without a browser; false if the provider has no way to.
     ///
     /// # Errors
     /// [`TokenError`] says why the provider may not know.
-    pub async fn end_session(&self, id_token_hint: &SecretString) -> Result<(), TokenError> {
-        let Some(endpoint) = self.metadata().await?.end_session_endpoint.clone() else { return Ok(()) };
+    pub async fn end_session(&self, id_token_hint: &SecretString) -> Result<bool, TokenError> {
+        let Some(endpoint) = self.metadata().await?.end_session_endpoint.clone() else { return Ok(false) };
         // By POST, so that the token stands in no access log (OpenID Connect RP-Initiated Logout section 2).
         let form = [
             ("client_id", self.settings.client_id.as_str()),
@@ -177,7 +177,7 @@ impl Provider {
         ];
         let status = self.http.post_form(endpoint, &form, None).await?.status;
         if status.is_success() || status.is_redirection() {
-            Ok(())
+            Ok(true)
         } else {
             Err(TokenError::Unreadable(format!("the logout answered with status {status}")))
         }
