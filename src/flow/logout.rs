@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::{CookieChange, Flows};
+use super::{CookieChange, Flows, revocation::PROVIDER_WAIT};
 use crate::{
     crypto::equal_in_constant_time,
     oidc::ProviderError,
@@ -12,9 +12,6 @@ use crate::{
 
 /// How long the provider may take to send the browser back from a logout.
 const RETURN_LIFETIME: Duration = Duration::from_secs(600);
-
-/// How long a logout waits for the provider to take the tokens back.
-const REVOCATION_WAIT: Duration = Duration::from_secs(3);
 
 /// A logout that has taken place here, and how it goes on.
 #[derive(Debug)]
@@ -46,7 +43,7 @@ impl Flows {
         if let Some((key, session)) = &session {
             let ended = self.sign_out(key, session);
             // Before the browser ends the same session there.
-            let _ = timeout(REVOCATION_WAIT, self.revoke_behind(ended)).await;
+            let _ = timeout(PROVIDER_WAIT, self.revoke_behind(ended)).await;
         }
         let session = session.map(|(_, session)| session);
         let mut cookies = vec![CookieChange::ClearSession];

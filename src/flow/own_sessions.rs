@@ -1,6 +1,8 @@
 use std::sync::Arc;
 
-use super::{CurrentUserError, Flows};
+use tokio::time::timeout;
+
+use super::{CurrentUserError, Flows, revocation::PROVIDER_WAIT};
 use crate::{
     clock::Timestamp,
     policy::{Request, Site},
@@ -73,7 +75,7 @@ impl Flows {
     ///
     /// # Errors
     /// [`EndSessionError`] if it is not there, or not the user's.
-    pub fn end_own_session(
+    pub async fn end_own_session(
         &self,
         site: &Site,
         request: &Request<'_>,
@@ -90,7 +92,8 @@ impl Flows {
             self.revoke_behind(vec![ended]);
         } else {
             let ended = self.sign_out(&key, &ended);
-            self.end_at_provider_behind(ended);
+            // In a moment when the provider has begun to end its session, the other device could still come back in.
+            let _ = timeout(PROVIDER_WAIT, self.end_at_provider_behind(ended)).await;
         }
         Ok(if is_current { EndedSession::Current } else { EndedSession::Other })
     }

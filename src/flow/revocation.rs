@@ -1,4 +1,4 @@
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use tokio::task::JoinHandle;
 
@@ -25,6 +25,9 @@ pub(super) async fn revoke(sessions: &MemoryStore, provider: &Provider, session:
     }
 }
 
+/// How long a sign-out waits for the provider to take part in it.
+pub(super) const PROVIDER_WAIT: Duration = Duration::from_secs(3);
+
 impl Flows {
     /// Gives back what ended sessions of one sign-in had at their providers, in a task of its own. One token of each
     /// client is enough, and one call after the other: Keycloak loses its way when two end the same session at once.
@@ -39,7 +42,7 @@ impl Flows {
 
     /// Ends the session at the provider that ended sessions belonged to, in a task of its own and without a browser.
     /// Where that cannot be done, their tokens are given back at least.
-    pub(super) fn end_at_provider_behind(&self, ended: Vec<Arc<Session>>) {
+    pub(super) fn end_at_provider_behind(&self, ended: Vec<Arc<Session>>) -> JoinHandle<()> {
         let (sessions, providers) = (Arc::clone(&self.sessions), self.providers_of(&ended));
         self.refresher.tasks.spawn(async move {
             let Some((provider, session)) = providers.first() else { return };
@@ -54,7 +57,7 @@ impl Flows {
             for (provider, session) in providers {
                 revoke(&sessions, &provider, &session).await;
             }
-        });
+        })
     }
 
     /// The provider of each session, and one session for each provider.

@@ -122,18 +122,19 @@ async fn users_see_and_end_their_own_sessions_only() {
     assert_eq!(list(&here).iter().filter(|(_, is_current)| *is_current).count(), 1);
     assert_eq!(list(&bobs_cookie), [(bobs.handle.clone(), true)]);
 
-    let end = |handle: &str, cookie: &str| test.flows.end_own_session(&site, &asking(cookie), handle);
-    assert_eq!(end(&bobs.handle, &here), Err(EndSessionError::NoSuchSession));
-    assert_eq!(end("", &here), Err(EndSessionError::NoSuchSession));
-    assert_eq!(end(&bobs.handle, ""), Err(EndSessionError::CurrentUser(CurrentUserError::NotSignedIn)));
+    let end =
+        async |handle: &str, cookie: &str| test.flows.end_own_session(&site, &asking(cookie), handle).await;
+    assert_eq!(end(&bobs.handle, &here).await, Err(EndSessionError::NoSuchSession));
+    assert_eq!(end("", &here).await, Err(EndSessionError::NoSuchSession));
+    assert_eq!(end(&bobs.handle, "").await, Err(EndSessionError::CurrentUser(CurrentUserError::NotSignedIn)));
     assert!(is_live(&test, &bobs_cookie));
 
-    assert_eq!(end(&elsewhere.handle, &here), Ok(EndedSession::Other));
+    assert_eq!(end(&elsewhere.handle, &here).await, Ok(EndedSession::Other));
     assert!(!is_live(&test, &elsewhere_cookie) && is_live(&test, &here) && is_live(&test, &beside_cookie));
-    assert_eq!(end(&beside.handle, &here), Ok(EndedSession::Other));
+    assert_eq!(end(&beside.handle, &here).await, Ok(EndedSession::Other));
     assert!(!is_live(&test, &beside_cookie) && is_live(&test, &here), "the one that asked stays");
     let (own, _) = list(&here).remove(0);
-    assert_eq!(end(&own, &here), Ok(EndedSession::Current));
+    assert_eq!(end(&own, &here).await, Ok(EndedSession::Current));
     assert!(!is_live(&test, &here));
 }
 

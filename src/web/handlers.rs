@@ -58,7 +58,7 @@ async fn answer(flows: &Flows, parts: &Parts) -> Reply {
         (Endpoint::FrontchannelLogout, "GET") => call.frontchannel_logout(),
         (Endpoint::Me, "GET" | "HEAD") => call.me().await,
         (Endpoint::Sessions, "GET" | "HEAD") => call.sessions(),
-        (Endpoint::Session, "DELETE") => call.end_session(),
+        (Endpoint::Session, "DELETE") => call.end_session().await,
         (endpoint, _) => call.wrong_method(endpoint),
     }
 }

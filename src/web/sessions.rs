@@ -64,12 +64,12 @@ impl Call<'_> {
         }
     }
 
-    pub(super) fn end_session(&self) -> Reply {
+    pub(super) async fn end_session(&self) -> Reply {
         if let Err(error) = self.site.check_own(&self.request) {
             return self.refuse(&error.into());
         }
         let handle = Endpoint::session_handle(self.request.raw_path()).unwrap_or_default();
-        match self.flows.end_own_session(self.site, &self.request, handle) {
+        match self.flows.end_own_session(self.site, &self.request, handle).await {
             Ok(EndedSession::Other) => Reply::new(StatusCode::NO_CONTENT),
             Ok(EndedSession::Current) => {
                 Reply::new(StatusCode::NO_CONTENT).cookies(&[CookieChange::ClearSession], &self.site.frontend)
