@@ -1,8 +1,9 @@
 //! The demo's page in a real browser.
 
-use crate::steps::{SOON, claims};
+use crate::steps::{SOON, claims, go_to_admin, is_signed_in, is_signed_in_at, signed_in};
 use keycloak_bff_testbed::chromium::Chromium;
 use keycloak_bff_testbed::{Stand, wait};
+use serde_json::Value;
 use std::time::Duration;
 
 /// The `Authorization` that reaches the API when the page calls it.
@@ -17,8 +18,7 @@ const FILL_IN: &str = "const field = id => document.getElementById(id); if (!fie
 /// Two lives of the demo's access tokens, and patience.
 const TWO_LIVES: Duration = Duration::from_secs(240);
 
-/// Signs in from the demo's page.
-pub async fn sign_in(stand: &Stand, browser: &Chromium, user: &str) {
+async fn sign_in(stand: &Stand, browser: &Chromium, user: &str) {
     browser.open(&format!("{}/", stand.app())).await;
     assert_eq!(browser.wait_for_text("#who", |text| !text.contains('…')).await, "Nobody");
     browser.click("#sign-in").await;
@@ -133,7 +133,7 @@ async fn two_tabs_sign_in_one_after_the_other() {
 
 #[tokio::test]
 async fn a_strict_cookie_is_there_on_the_page_that_a_login_ends_on() {
-    let strict = |config: &mut serde_json::Value| {
+    let strict = |config: &mut Value| {
         config["frontends"][0]["cookie"] = serde_json::json!({"same_site": "strict"});
     };
     let (stand, browser) = tokio::join!(Stand::builder().program(strict).start(), Chromium::start());
@@ -144,4 +144,31 @@ async fn a_strict_cookie_is_there_on_the_page_that_a_login_ends_on() {
     // By a redirect from Keycloak the cookie would not be sent, and the browser would go round in circles.
     browser.wait_for_url(&page).await;
     browser.wait_for_text("body", |text| text.contains("x-user-name")).await;
+}
+
+#[tokio::test]
+async fn the_page_shows_the_sessions_and_ends_that_of_another_browser() {
+    let (stand, browser) = tokio::join!(Stand::start(), Chromium::start());
+    let elsewhere = signed_in(&stand, "alice").await;
+    go_to_admin(&stand, &elsewhere).await;
+    sign_in(&stand, &browser, "alice").await;
+    browser.wait_for_text("#sessions-card", |text| text.contains("(this one)")).await;
+    let items = "return Array.from(document.querySelectorAll('#sessions li span'), item => item.textContent)";
+    let items = browser.run(items).await;
+    let items: Vec<&str> = items.as_array().expect("a list").iter().filter_map(Value::as_str).collect();
+    let of = |frontend: &str| items.iter().filter(|item| item.starts_with(frontend)).count();
+    assert_eq!((items.len(), of("app,"), of("admin,")), (3, 2, 1), "{items:?}");
+    assert_eq!(items.iter().filter(|item| item.ends_with("(this one)")).count(), 1, "{items:?}");
+
+    let other = "const other = Array.from(document.querySelectorAll('#sessions li')).find(item => \
+                 !item.textContent.includes('(this one)')); other.querySelector('button').id = 'end-other'";
+    browser.run(other).await;
+    browser.click("#end-other").await;
+    // Both of the other browser's, since they were one sign-in.
+    let own_alone = "return document.querySelectorAll('#sessions li').length === 1";
+    let left = async || (browser.run(own_alone).await == true).then_some(());
+    wait::until("the list without what has ended", SOON, left).await;
+    assert!(!is_signed_in(&stand, &elsewhere).await && !is_signed_in_at(&stand.admin(), &elsewhere).await);
+    browser.click("#call-api").await;
+    browser.wait_for_text("#outcome", |text| text.starts_with("200")).await;
 }

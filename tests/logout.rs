@@ -1,7 +1,7 @@
 //! Signing out: here, at Keycloak, and for whoever copied the cookie.
 
 use crate::steps::{
-    APP, SOON, agent_with_session, from_elsewhere, from_no_browser, go_to_admin, is_signed_in,
+    ADMIN, APP, SOON, agent_with_session, from_elsewhere, from_no_browser, go_to_admin, is_signed_in,
     is_signed_in_at, session_cookie, session_id, signed_in,
 };
 use keycloak_bff_testbed::user_agent::Request;
@@ -158,9 +158,13 @@ async fn signing_out_on_one_frontend_signs_the_same_browser_out_on_the_other() {
     for browser in [&agent, &elsewhere] {
         go_to_admin(&stand, browser).await;
     }
+    let copies = [APP, ADMIN].map(|host| {
+        agent_with_session(host, &session_id(&agent, host).expect("alice has a session on both"))
+    });
     // By script, and the browser never goes to Keycloak.
     assert_eq!(agent.fetch(format!("{}/auth/logout", stand.app())).method(Method::POST).await.status, 200);
-    for origin in [stand.app(), stand.admin()] {
+    for (origin, copy) in [stand.app(), stand.admin()].into_iter().zip(copies) {
+        assert!(!is_signed_in_at(&origin, &copy).await, "{origin}");
         assert!(!is_signed_in_at(&origin, &agent).await, "{origin}");
         assert_eq!(agent.fetch(format!("{origin}/auth/me")).await.status, 401, "{origin}");
         assert!(is_signed_in_at(&origin, &elsewhere).await, "{origin}, another browser");

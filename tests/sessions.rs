@@ -1,15 +1,14 @@
 //! A user's own sessions: seen, ended one by one, and kept alive.
 
-use crate::chromium::sign_in;
 use crate::steps::{
     ADMIN, APP, SOON, access_token, agent_with_session, claims, events, from_elsewhere, from_no_browser,
     go_to_admin, is_signed_in, is_signed_in_at, next_token, now, session_cookie, session_id, signed_in,
     until_after, with_token_life,
 };
-use keycloak_bff_testbed::chromium::Chromium;
 use keycloak_bff_testbed::{Response, Stand, UserAgent, wait};
 use reqwest::Method;
 use serde_json::{Value, json};
+use url::Url;
 
 /// The sessions that a browser is shown on the frontend with this origin.
 async fn sessions(origin: &str, agent: &UserAgent) -> Vec<Value> {
@@ -29,6 +28,24 @@ async fn own_handle(origin: &str, agent: &UserAgent) -> String {
 /// Ends a session from the app frontend.
 async fn end(stand: &Stand, agent: &UserAgent, handle: &str) -> Response {
     agent.fetch(format!("{}/auth/sessions/{handle}", stand.app())).method(Method::DELETE).await
+}
+
+/// Puts another application into the realm.
+fn with_another_application(realm: &mut Value) {
+    let client = json!({"clientId": "another", "publicClient": true, "redirectUris": ["*"]});
+    realm["clients"].as_array_mut().expect("clients are a list").push(client);
+}
+
+/// Signs a browser in at the other application, by Keycloak's session. From then on that has two clients, and does not
+/// end because one of them gives its tokens back.
+async fn go_to_another_application(stand: &Stand, agent: &UserAgent) {
+    let page = format!("{}/public/echo", stand.app());
+    let mut request = Url::parse(&stand.realm.endpoint("auth")).expect("a URL");
+    let parameters =
+        [("client_id", "another"), ("response_type", "code"), ("scope", "openid"), ("redirect_uri", &page)];
+    request.query_pairs_mut().extend_pairs(parameters);
+    let landed = agent.navigate(request).await;
+    assert!(landed.url.starts_with(&page) && landed.query("code").is_some(), "{landed:#?}");
 }
 
 /// Waits until Keycloak has so many sessions of alice.
@@ -103,9 +120,10 @@ async fn sessions_are_shown_to_nobody_else() {
 
 #[tokio::test]
 async fn ending_the_session_of_another_browser_signs_it_out_at_keycloak_too() {
-    let stand = with_token_life(4).start().await;
+    let stand = with_token_life(4).realm(with_another_application).start().await;
     let (alice, elsewhere) = (signed_in(&stand, "alice").await, signed_in(&stand, "alice").await);
     go_to_admin(&stand, &elsewhere).await;
+    go_to_another_application(&stand, &elsewhere).await;
     assert_eq!(stand.realm.sessions("alice").await.len(), 2);
     let handle = own_handle(&stand.app(), &elsewhere).await;
     let answer = end(&stand, &alice, &handle).await;
@@ -119,6 +137,23 @@ async fn ending_the_session_of_another_browser_signs_it_out_at_keycloak_too() {
     let token = access_token(&stand, &alice).await;
     next_token(&stand, &alice, &token, SOON).await;
     assert_eq!(end(&stand, &alice, &handle).await.status, 404, "it is gone");
+}
+
+#[tokio::test]
+async fn a_browser_whose_session_was_ended_is_never_signed_in_again_without_a_password() {
+    let stand = Stand::builder().realm(with_another_application).start().await;
+    let alice = signed_in(&stand, "alice").await;
+    // Many times, since Keycloak may be told several things of one session at once.
+    for round in 0..40 {
+        let elsewhere = signed_in(&stand, "alice").await;
+        go_to_admin(&stand, &elsewhere).await;
+        go_to_another_application(&stand, &elsewhere).await;
+        let handle = own_handle(&stand.app(), &elsewhere).await;
+        assert_eq!(end(&stand, &alice, &handle).await.status, 204);
+        until_keycloak_has(&stand, 1).await;
+        let page = elsewhere.navigate(format!("{}/api/echo", stand.app())).await;
+        assert!(page.is_login_page(), "round {round}: {} {}", page.status, page.url);
+    }
 }
 
 #[tokio::test]
@@ -139,9 +174,10 @@ async fn ending_the_session_of_the_other_frontend_leaves_the_own_one_alone() {
 
 #[tokio::test]
 async fn ending_the_own_session_is_signing_out() {
-    let stand = Stand::start().await;
+    let stand = Stand::builder().realm(with_another_application).start().await;
     let alice = signed_in(&stand, "alice").await;
     go_to_admin(&stand, &alice).await;
+    go_to_another_application(&stand, &alice).await;
     let copy = agent_with_session(APP, &session_id(&alice, APP).expect("alice has a session"));
     let answer = end(&stand, &alice, &own_handle(&stand.app(), &alice).await).await;
     assert_eq!(answer.status, 204);
@@ -220,31 +256,4 @@ async fn somebody_who_only_reads_can_keep_the_session_alive() {
         (stand.realm.count_events("REFRESH_TOKEN").await > 1).then_some(())
     };
     wait::until("another refresh without a call of the API", SOON, next).await;
-}
-
-#[tokio::test]
-async fn the_page_shows_the_sessions_and_ends_that_of_another_browser() {
-    let (stand, browser) = tokio::join!(Stand::start(), Chromium::start());
-    let elsewhere = signed_in(&stand, "alice").await;
-    go_to_admin(&stand, &elsewhere).await;
-    sign_in(&stand, &browser, "alice").await;
-    browser.wait_for_text("#sessions-card", |text| text.contains("(this one)")).await;
-    let items = "return Array.from(document.querySelectorAll('#sessions li span'), item => item.textContent)";
-    let items = browser.run(items).await;
-    let items: Vec<&str> = items.as_array().expect("a list").iter().filter_map(Value::as_str).collect();
-    let of = |frontend: &str| items.iter().filter(|item| item.starts_with(frontend)).count();
-    assert_eq!((items.len(), of("app,"), of("admin,")), (3, 2, 1), "{items:?}");
-    assert_eq!(items.iter().filter(|item| item.ends_with("(this one)")).count(), 1, "{items:?}");
-
-    let other = "const other = Array.from(document.querySelectorAll('#sessions li')).find(item => \
-                 !item.textContent.includes('(this one)')); other.querySelector('button').id = 'end-other'";
-    browser.run(other).await;
-    browser.click("#end-other").await;
-    // Both of the other browser's, since they were one sign-in.
-    let own_alone = "return document.querySelectorAll('#sessions li').length === 1";
-    let left = async || (browser.run(own_alone).await == true).then_some(());
-    wait::until("the list without what has ended", SOON, left).await;
-    assert!(!is_signed_in(&stand, &elsewhere).await && !is_signed_in_at(&stand.admin(), &elsewhere).await);
-    browser.click("#call-api").await;
-    browser.wait_for_text("#outcome", |text| text.starts_with("200")).await;
 }
