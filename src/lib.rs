@@ -10,6 +10,7 @@
 //! - [`flow`]: what happens over several requests: login, callback, refresh, logout, the check itself.
 //! - [`policy`]: pure decisions on one request.
 //! - [`oidc`]: one OpenID provider.
+//! - [`model_tokens`]: tokens of other realms for ML services.
 //! - [`session`]: sessions and their store.
 //! - [`page`]: the small pages that both doors show to people.
 //! - [`telemetry`]: logs and request ids.
@@ -23,6 +24,7 @@ pub mod config;
 pub mod crypto;
 pub mod flow;
 pub mod lifecycle;
+pub mod model_tokens;
 pub mod oidc;
 pub mod page;
 pub mod policy;

@@ -25,9 +25,10 @@ use tonic_health::ServingStatus;
 use crate::{
     authz::{AuthorizationService, api::envoy::service::auth::v3::authorization_server::AuthorizationServer},
     clock::{SharedClock, SystemClock},
-    config::{Config, DEFAULT_CALL_TIMEOUT, ListenAddress},
+    config::{Config, DEFAULT_CALL_TIMEOUT, ListenAddress, ModelConfig},
     crypto::{KeyRing, SharedRandom, SystemRandom},
     flow::{Flows, Refresher},
+    model_tokens::{ModelClient, ModelTokens, Workloads},
     oidc::{HttpClient, Provider},
     policy::Frontends,
     session::{MemoryStore, Remembered},
@@ -65,6 +66,10 @@ pub async fn serve(config: Config) -> Result<(), StartError> {
     let drain = config.sessions.drain;
     let grpc = Listener::bind(&addresses.grpc).await?;
     let browser = Listener::bind(&addresses.browser).await?;
+    let internal = match &addresses.internal {
+        Some(address) => Some(Listener::bind(address).await?),
+        None => None,
+    };
     let tasks = TaskTracker::new();
     let flows = Arc::new(flows(config, tasks.clone())?);
     let stop = CancellationToken::new();
@@ -75,7 +80,12 @@ pub async fn serve(config: Config) -> Result<(), StartError> {
     let router = Server::builder().add_service(health_service).add_service(authorization);
     let servers = TaskTracker::new();
     servers.spawn(report("gRPC", serve_grpc(router, grpc, stop.clone())));
-    servers.spawn(report("HTTP", serve_browser(Arc::clone(&flows), browser, stop.clone())));
+    let service = web::browser(Arc::clone(&flows));
+    servers.spawn(report("browser", serve_http(service, browser, stop.clone())));
+    if let Some(listener) = internal {
+        let service = web::internal(Arc::clone(&flows));
+        servers.spawn(report("internal", serve_http(service, listener, stop.clone())));
+    }
     servers.close();
     let sweep = tokio::spawn(sweep(Arc::clone(&flows)));
     tracing::info!(grpc = %addresses.grpc, browser = %addresses.browser, "ready");
@@ -102,7 +112,7 @@ pub async fn serve(config: Config) -> Result<(), StartError> {
         () = signalled() => tracing::warn!("stopped at once by a second signal"),
     }
     sweep.abort();
-    for address in [&addresses.grpc, &addresses.browser] {
+    for address in [&addresses.grpc, &addresses.browser].into_iter().chain(&addresses.internal) {
         if let ListenAddress::Unix(path) = address {
             let _ = std::fs::remove_file(path);
         }
@@ -127,6 +137,13 @@ fn flows(config: Config, tasks: TaskTracker) -> Result<Flows, StartError> {
         None => KeyRing::new(vec![SecretString::from(random.token()?)]).ok_or("no key ring")?,
     };
     let sessions = Arc::new(MemoryStore::new(config.sessions.maximum, Arc::clone(&clock)));
+    let model_tokens = ModelTokens::new(
+        model_clients(config.models, &providers)?,
+        Workloads { keys: config.workload_keys },
+        config.sessions.maximum,
+        tasks.clone(),
+        Arc::clone(&clock),
+    );
     let refresher = Refresher::new(
         Arc::clone(&sessions),
         config.sessions.refresh,
@@ -143,9 +160,28 @@ fn flows(config: Config, tasks: TaskTracker) -> Result<Flows, StartError> {
         sign_outs: Remembered::new(MAXIMUM_REMEMBERED, Arc::clone(&clock)),
         key_ring,
         refresher: Arc::new(refresher),
+        model_tokens,
         random,
         clock,
     })
+}
+
+fn model_clients(
+    models: Vec<ModelConfig>,
+    providers: &HashMap<Arc<str>, Arc<Provider>>,
+) -> Result<Vec<ModelClient>, StartError> {
+    let client = |model: ModelConfig| {
+        Ok(ModelClient {
+            provider: Arc::clone(providers.get(&model.provider).ok_or("a model has no provider")?),
+            name: model.name,
+            grants: model.grants,
+            scope: model.scope,
+            audience: model.audience,
+            lifetimes: model.lifetimes,
+            allowed: model.allowed,
+        })
+    };
+    models.into_iter().map(client).collect()
 }
 
 async fn serve_grpc(router: Router, listener: Listener, stop: CancellationToken) -> Result<(), StartError> {
@@ -162,12 +198,12 @@ async fn serve_grpc(router: Router, listener: Listener, stop: CancellationToken)
     Ok(())
 }
 
-async fn serve_browser(
-    flows: Arc<Flows>,
+async fn serve_http(
+    service: axum::Router,
     listener: Listener,
     stop: CancellationToken,
 ) -> Result<(), StartError> {
-    let (service, stopped) = (web::browser(flows), stop.cancelled_owned());
+    let stopped = stop.cancelled_owned();
     match listener {
         Listener::Tcp(listener) => axum::serve(listener, service).with_graceful_shutdown(stopped).await?,
         Listener::Unix(listener) => axum::serve(listener, service).with_graceful_shutdown(stopped).await?,
@@ -190,6 +226,7 @@ async fn sweep(flows: Arc<Flows>) {
         flows.used_transactions.remove_expired();
         flows.used_logout_tokens.remove_expired();
         flows.sign_outs.remove_expired();
+        flows.model_tokens.remove_unused(&flows.sessions);
     }
 }
 

@@ -14,6 +14,7 @@ mod lifecycle;
 mod login;
 mod logout;
 mod logout_token;
+mod model_tokens;
 mod outage;
 mod own_endpoints;
 mod paths;

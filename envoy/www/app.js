@@ -142,6 +142,7 @@ element("sign-in").href = loginAddress();
 element("sign-in-corp").href = loginAddress({ kc_idp_hint: "corp" });
 element("sign-in-again").href = loginAddress({ force: "true" });
 element("call-api").addEventListener("click", () => call("/api/echo"));
+element("call-model").addEventListener("click", () => call("/ml/echo"));
 element("call-secure").addEventListener("click", () => call("/secure/echo"));
 element("call-admin").addEventListener("click", () => call("/admin/echo"));
 element("call-other").addEventListener("click", () => call(`${otherOrigin}/api/echo`, { credentials: "include" }));

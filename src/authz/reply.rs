@@ -14,7 +14,7 @@ use super::api::{
     google::rpc::Status,
 };
 use crate::{
-    flow::{Allow, Refused, Verdict},
+    flow::{Allow, Refused, UpstreamToken, Verdict},
     page::{Link, PAGE_POLICY, page},
     policy::{Endpoint, Frontend, Kind, Refusal, Site},
 };
@@ -68,10 +68,14 @@ fn allowed(allow: Allow) -> CheckResponse {
             let upstream = &signed_in.tokens.upstream;
             headers.reserve(upstream.identity.len() + 2);
             headers_to_remove = upstream.remove.clone();
-            if signed_in.with_token {
-                headers.push(set("authorization", upstream.authorization.expose_secret().to_owned()));
-            } else {
-                headers_to_remove.push("authorization".to_owned());
+            let authorization = match &signed_in.token {
+                UpstreamToken::User => Some(upstream.authorization.expose_secret()),
+                UpstreamToken::Model(token) => Some(token.authorization()),
+                UpstreamToken::None => None,
+            };
+            match authorization {
+                Some(value) => headers.push(set("authorization", value.to_owned())),
+                None => headers_to_remove.push("authorization".to_owned()),
             }
             headers.extend(upstream.identity.iter().map(|(name, value)| set(name, value.clone())));
         }

@@ -51,8 +51,8 @@ fn errors(config: &Value) -> Vec<(String, String)> {
 #[test]
 fn the_sample_and_the_least_are_good() {
     let config = Config::parse(SAMPLE, &|_| None).unwrap();
-    assert_eq!((config.sites.len(), config.providers.len()), (2, 1));
-    assert_eq!(config.warnings, Vec::<String>::new());
+    assert_eq!((config.sites.len(), config.providers.len(), config.models.len()), (2, 2, 1));
+    assert_eq!(config.warnings.len(), 1, "the demo's static key: {:?}", config.warnings);
     let config = parse(&minimal()).unwrap();
     assert_eq!(config.sites[0].frontend.cookie.name, "__Host-session");
     assert_eq!(config.warnings, Vec::<String>::new());

@@ -12,6 +12,7 @@ use super::{
     identity,
     identity::IdentityHeaderSection,
     is_plain_name,
+    models::ModelConfig,
     origin::parse_origin,
     rules,
     rules::RuleSection,
@@ -98,10 +99,18 @@ struct OwnSessionsSection {
     absolute: Option<Span>,
 }
 
+/// What other sections say that frontends refer to.
+pub(super) struct Known<'a> {
+    /// The names of the providers.
+    pub(super) providers: &'a [String],
+    pub(super) models: &'a [ModelConfig],
+    /// How long sessions live, unless a frontend says otherwise.
+    pub(super) lifetimes: Option<Lifetimes>,
+}
+
 pub(super) fn check(
     sections: Vec<FrontendSection>,
-    providers: &[String],
-    lifetimes: Option<Lifetimes>,
+    known: &Known<'_>,
     at: &At<'_>,
     checker: &mut Checker<'_>,
 ) -> Vec<Site> {
@@ -117,7 +126,7 @@ pub(super) fn check(
             checker.error(&at.key("name"), "is the name of another frontend");
         }
         let provider = checker.required(section.provider.clone(), &at.key("provider"));
-        if provider.is_some_and(|provider| !providers.contains(&provider)) {
+        if provider.is_some_and(|provider| !known.providers.contains(&provider)) {
             checker.error(&at.key("provider"), "is not the name of a provider");
         }
         let origins = section.read_origins(&at.key("origins"), checker);
@@ -130,7 +139,7 @@ pub(super) fn check(
             }
         }
         let urls: Vec<Url> = origins.into_iter().map(|(_, url)| url).collect();
-        let Some(frontend) = section.check(&urls, lifetimes, &at, checker).map(Arc::new) else { continue };
+        let Some(frontend) = section.check(&urls, known, &at, checker).map(Arc::new) else { continue };
         for url in &urls {
             let cookie = SessionCookie::new(&frontend, url);
             if cookies.iter().any(|other| other.clashes_with(&cookie)) {
@@ -195,7 +204,7 @@ impl FrontendSection {
     fn check(
         self,
         urls: &[Url],
-        lifetimes: Option<Lifetimes>,
+        known: &Known<'_>,
         at: &At<'_>,
         checker: &mut Checker<'_>,
     ) -> Option<Frontend> {
@@ -207,8 +216,8 @@ impl FrontendSection {
         let login = self.login.check(&at.key("login"), checker);
         let identity_headers = identity::check(self.identity_headers, &at.key("identity_headers"), checker);
         let cors = self.cors.map_or_else(Cors::default, |cors| cors.check(urls, &at.key("cors"), checker));
-        let rules = rules::check(self.rules, &at.key("rules"), checker);
-        let lifetimes = self.sessions.check(lifetimes, &at.key("sessions"), checker);
+        let rules = rules::check(self.rules, known.models, &at.key("rules"), checker);
+        let lifetimes = self.sessions.check(known.lifetimes, &at.key("sessions"), checker);
         Some(Frontend {
             name: name?.into(),
             provider: self.provider?.into(),

@@ -14,6 +14,8 @@ pub struct Listeners {
     pub grpc: ListenAddress,
     /// What a browser calls by name, through Envoy.
     pub browser: ListenAddress,
+    /// What workloads call by name, if they may.
+    pub internal: Option<ListenAddress>,
 }
 
 /// An address to listen on.
@@ -32,6 +34,8 @@ pub(super) struct ListenersSection {
     grpc: Option<Address>,
     #[deserr(default)]
     browser: Option<Address>,
+    #[deserr(default)]
+    internal: Option<Address>,
     #[deserr(default)]
     plaintext: Option<Plaintext>,
 }
@@ -66,10 +70,14 @@ impl ListenersSection {
     pub(super) fn check(self, at: &At<'_>, checker: &mut Checker<'_>) -> Option<Listeners> {
         let grpc = checker.required(self.grpc, &at.key("grpc")).map(|address| address.0);
         let browser = checker.required(self.browser, &at.key("browser")).map(|address| address.0);
+        let internal = self.internal.map(|address| address.0);
         if grpc.is_some() && grpc == browser {
             checker.error(&at.key("browser"), "is the same address as grpc");
         }
-        for (name, address) in [("grpc", &grpc), ("browser", &browser)] {
+        if internal.is_some() && (internal == grpc || internal == browser) {
+            checker.error(&at.key("internal"), "is the same address as another listener's");
+        }
+        for (name, address) in [("grpc", &grpc), ("browser", &browser), ("internal", &internal)] {
             if address.as_ref().is_none_or(ListenAddress::is_local) {
                 continue;
             }
@@ -84,7 +92,7 @@ impl ListenersSection {
                 checker.error(&at, message);
             }
         }
-        Some(Listeners { grpc: grpc?, browser: browser? })
+        Some(Listeners { grpc: grpc?, browser: browser?, internal })
     }
 }
 

@@ -10,6 +10,7 @@ mod identity;
 mod keys;
 mod listeners;
 mod log;
+mod models;
 mod origin;
 mod providers;
 mod rules;
@@ -19,6 +20,7 @@ mod shape;
 
 pub use errors::{ConfigError, ConfigErrors};
 pub use listeners::{ListenAddress, Listeners};
+pub use models::ModelConfig;
 pub use providers::{DEFAULT_CALL_TIMEOUT, ProviderConfig};
 pub use sessions::SessionSettings;
 
@@ -26,7 +28,7 @@ use std::{fs, path::Path};
 
 use deserr::Deserr;
 
-use crate::{crypto::KeyRing, policy::Site, telemetry::LogSettings};
+use crate::{crypto::KeyRing, model_tokens::StaticKey, policy::Site, telemetry::LogSettings};
 use errors::{At, ShapeErrors};
 
 /// A configuration that was read and found good.
@@ -43,6 +45,10 @@ pub struct Config {
     pub sessions: SessionSettings,
     /// The providers.
     pub providers: Vec<ProviderConfig>,
+    /// The model clients.
+    pub models: Vec<ModelConfig>,
+    /// The static keys of workloads.
+    pub workload_keys: Vec<StaticKey>,
     /// Every frontend at each of its origins.
     pub sites: Vec<Site>,
     /// What is allowed and still deserves a word at start.
@@ -65,6 +71,10 @@ struct File {
     sessions: sessions::SessionsSection,
     #[deserr(default)]
     providers: Vec<providers::ProviderSection>,
+    #[deserr(default)]
+    models: Vec<models::ModelSection>,
+    #[deserr(default)]
+    workloads: models::WorkloadsSection,
     #[deserr(default)]
     frontends: Vec<frontends::FrontendSection>,
 }
@@ -127,8 +137,21 @@ impl File {
                            refresh under way";
             checker.error(&root.key("sessions").key("drain"), message);
         }
-        let lifetimes = sessions.as_ref().map(|sessions| sessions.lifetimes);
-        let sites = frontends::check(self.frontends, &names, lifetimes, &root.key("frontends"), checker);
+        let workload_keys = self.workloads.check(&root.key("workloads"), checker);
+        let models = models::check(self.models, &names, &workload_keys, &root.key("models"), checker);
+        let are_asked = models.iter().any(|model| !model.allowed.is_empty());
+        if are_asked && listeners.as_ref().is_some_and(|listeners| listeners.internal.is_none()) {
+            checker.error(
+                &root.key("listeners").key("internal"),
+                "is missing: models have workloads that may ask",
+            );
+        }
+        let known = frontends::Known {
+            providers: &names,
+            models: &models,
+            lifetimes: sessions.as_ref().map(|sessions| sessions.lifetimes),
+        };
+        let sites = frontends::check(self.frontends, &known, &root.key("frontends"), checker);
         Some(Config {
             listeners: listeners?,
             threads: self.threads,
@@ -136,6 +159,8 @@ impl File {
             key_ring: key_ring?,
             sessions: sessions?,
             providers,
+            models,
+            workload_keys,
             sites,
             warnings: Vec::new(),
         })
@@ -172,3 +197,6 @@ fn is_plain_name(name: &str) -> bool {
 #[cfg(test)]
 #[path = "config_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+mod models_tests;

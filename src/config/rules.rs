@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use deserr::Deserr;
 
@@ -6,6 +6,7 @@ use super::{
     Checker,
     duration::Span,
     errors::{At, ShapeErrors},
+    models::ModelConfig,
 };
 use crate::policy::{Navigation, PathPattern, Role, Rule, Rules, SessionNeed, StepUp, TokenKind};
 
@@ -29,6 +30,8 @@ pub(super) struct RuleSection {
     max_age: Option<Span>,
     #[deserr(default)]
     token: Option<TokenWord>,
+    #[deserr(default)]
+    model: Option<String>,
     #[deserr(default = NavigationWord::Auto)]
     navigation: NavigationWord,
     #[deserr(default)]
@@ -47,6 +50,7 @@ enum SessionWord {
 #[deserr(error = ShapeErrors, rename_all = lowercase)]
 enum TokenWord {
     User,
+    Model,
     None,
 }
 
@@ -70,8 +74,13 @@ struct RoleSection {
     role: Option<String>,
 }
 
-pub(super) fn check(sections: Vec<RuleSection>, at: &At<'_>, checker: &mut Checker<'_>) -> Rules {
-    let check = |(index, section): (usize, RuleSection)| section.check(&at.index(index), checker);
+pub(super) fn check(
+    sections: Vec<RuleSection>,
+    models: &[ModelConfig],
+    at: &At<'_>,
+    checker: &mut Checker<'_>,
+) -> Rules {
+    let check = |(index, section): (usize, RuleSection)| section.check(models, &at.index(index), checker);
     Rules::new(sections.into_iter().enumerate().filter_map(check).collect())
 }
 
@@ -95,7 +104,31 @@ fn check_step_up(step_up: &StepUp, at: &At<'_>, checker: &mut Checker<'_>) {
 }
 
 impl RuleSection {
-    fn check(self, at: &At<'_>, checker: &mut Checker<'_>) -> Option<Rule> {
+    fn token_kind(&self, models: &[ModelConfig], at: &At<'_>, checker: &mut Checker<'_>) -> TokenKind {
+        if self.model.is_some() && !matches!(self.token, Some(TokenWord::Model)) {
+            checker.error(&at.key("model"), "needs token: model");
+        }
+        match self.token {
+            Some(TokenWord::None) => TokenKind::None,
+            Some(TokenWord::User) | None => TokenKind::User,
+            Some(TokenWord::Model) => match (&self.model, models) {
+                (Some(name), _) => {
+                    if !models.iter().any(|model| *model.name == **name) {
+                        checker.error(&at.key("model"), "is not the name of a model");
+                    }
+                    TokenKind::Model(name.as_str().into())
+                }
+                (None, [only]) => TokenKind::Model(Arc::clone(&only.name)),
+                (None, _) => {
+                    checker.error(&at.key("model"), "must name one of the models");
+                    TokenKind::None
+                }
+            },
+        }
+    }
+
+    fn check(self, models: &[ModelConfig], at: &At<'_>, checker: &mut Checker<'_>) -> Option<Rule> {
+        let token = self.token_kind(models, at, checker);
         for (index, method) in self.methods.iter().enumerate() {
             if method.is_empty() || !method.bytes().all(|byte| byte.is_ascii_uppercase()) {
                 checker.error(&at.key("methods").index(index), "must be a method in upper case, such as GET");
@@ -108,6 +141,7 @@ impl RuleSection {
             ("roles", !self.roles.is_empty()),
             ("acr", !step_up.acr_values.is_empty()),
             ("max_age", step_up.max_age.is_some()),
+            ("token", matches!(token, TokenKind::Model(_))),
         ] {
             if is_set && session.is_some_and(|session| session != SessionWord::Required) {
                 checker.error(&at.key(key), "needs session: required");
@@ -144,10 +178,7 @@ impl RuleSection {
             },
             roles,
             step_up,
-            token: match self.token {
-                Some(TokenWord::None) => TokenKind::None,
-                Some(TokenWord::User) | None => TokenKind::User,
-            },
+            token,
             navigation: match self.navigation {
                 NavigationWord::Auto => Navigation::Auto,
                 NavigationWord::Always => Navigation::Always,

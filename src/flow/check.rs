@@ -8,6 +8,7 @@ use super::{
     refresh::{Begun, Outcome, Subject},
 };
 use crate::{
+    model_tokens::{ModelToken, ModelTokenError, User},
     policy::{
         ANY_SIGN_IN, CorsGrant, Endpoint, Kind, Navigation, OriginError, Path, Preflight, Refusal, Request,
         ReturnTarget, Rule, SessionNeed, Site, StepUp, TokenKind,
@@ -50,8 +51,18 @@ pub struct SignedIn {
     pub session: Arc<Session>,
     /// Its tokens at this moment.
     pub tokens: Arc<Tokens>,
-    /// Whether the upstream gets the access token.
-    pub with_token: bool,
+    /// The token that the upstream gets.
+    pub token: UpstreamToken,
+}
+
+/// The token that an upstream gets.
+pub enum UpstreamToken {
+    /// The user's access token.
+    User,
+    /// One of another realm.
+    Model(Arc<ModelToken>),
+    /// None at all.
+    None,
 }
 
 /// A request that is refused.
@@ -161,7 +172,33 @@ impl Flows {
                 return Err(Refusal::InsufficientAuthentication(rule.step_up.clone()));
             }
         }
-        Ok(Some(SignedIn { session, tokens, with_token: rule.token == TokenKind::User }))
+        let token = match &rule.token {
+            TokenKind::User => UpstreamToken::User,
+            TokenKind::None => UpstreamToken::None,
+            TokenKind::Model(name) => {
+                UpstreamToken::Model(self.model_token(site, &session, &tokens, name).await?)
+            }
+        };
+        Ok(Some(SignedIn { session, tokens, token }))
+    }
+
+    /// The token of another realm for this user's request. Without one the request does not pass: the user's own token
+    /// is not for that upstream.
+    async fn model_token(
+        &self,
+        site: &Site,
+        session: &Arc<Session>,
+        tokens: &Arc<Tokens>,
+        model: &str,
+    ) -> Result<Arc<ModelToken>, Refusal> {
+        let client = self.model_tokens.client(Some(model)).map_err(Refusal::from)?;
+        let user = User {
+            session: Arc::clone(session),
+            tokens: Arc::clone(tokens),
+            provider: Arc::clone(self.provider(site).ok_or(Refusal::Internal)?),
+        };
+        let wait = self.refresher.settings.wait;
+        self.model_tokens.token_for(client, user, wait).await.map_err(Refusal::from)
     }
 
     /// Tokens that the upstream may be given, renewed if need be: behind the request while the old ones are still
@@ -249,6 +286,20 @@ fn refuse(site: &Arc<Site>, request: &Request<'_>, navigation: Navigation, refus
         kind,
         cors: site.frontend.cors.grant(request),
     })
+}
+
+impl From<ModelTokenError> for Refusal {
+    fn from(error: ModelTokenError) -> Self {
+        match error {
+            ModelTokenError::UserNotLinked => Self::UserNotLinked,
+            ModelTokenError::Unavailable { retry_after } => Self::NoModelToken { retry_after },
+            ModelTokenError::TooManyUsers => Self::NoModelToken { retry_after: Duration::from_secs(5) },
+            ModelTokenError::UnknownModel
+            | ModelTokenError::ModelNotNamed
+            | ModelTokenError::UserNeeded
+            | ModelTokenError::ValidityTooLong => Self::Internal,
+        }
+    }
 }
 
 impl From<OriginError> for Refusal {

@@ -19,7 +19,7 @@ fn request<'a>(method: &'a str, target: &'a str, headers: &[(&str, &'a str)]) ->
 async fn verdict(test: &TestFlows, request: &Request<'_>) -> String {
     match test.flows.check(request).await {
         Verdict::Allow(allow) => match allow.signed_in {
-            Some(SignedIn { tokens, with_token: true, .. }) => {
+            Some(SignedIn { tokens, token: UpstreamToken::User, .. }) => {
                 tokens.upstream.authorization.expose_secret().replace("Bearer", "allow")
             }
             Some(_) => "allow without token".to_owned(),

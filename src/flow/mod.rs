@@ -23,7 +23,7 @@ pub(crate) mod test_support;
 
 pub use backchannel_logout::BackchannelLogoutError;
 pub use callback::{CallbackError, CallbackFailure, CallbackOutcome};
-pub use check::{Allow, Refused, SignedIn, Verdict};
+pub use check::{Allow, Refused, SignedIn, UpstreamToken, Verdict};
 pub use login::{LoginError, LoginRequest, LoginStep};
 pub use logout::{AtProvider, LogoutStep};
 pub use me::{CurrentUser, CurrentUserError};
@@ -36,6 +36,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use crate::{
     clock::SharedClock,
     crypto::{KeyRing, SharedRandom},
+    model_tokens::ModelTokens,
     oidc::Provider,
     policy::{Frontends, Request, Site},
     session::{MemoryStore, Remembered, Session, SessionId, SessionKey},
@@ -59,6 +60,8 @@ pub struct Flows {
     pub key_ring: KeyRing,
     /// Renews tokens.
     pub refresher: Arc<Refresher>,
+    /// Tokens of other realms.
+    pub model_tokens: ModelTokens,
     /// The source of randomness.
     pub random: SharedRandom,
     /// The source of time.

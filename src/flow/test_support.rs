@@ -20,6 +20,7 @@ use super::{Flows, RefreshSettings, Refresher};
 use crate::{
     clock::{Clock, ManualClock, SharedClock},
     crypto::{KeyRing, SharedRandom, SystemRandom},
+    model_tokens::{ModelTokens, Workloads},
     oidc::{ClientAuthentication, HttpClient, Provider, ProviderSettings, SIGNATURE_ALGORITHMS, TokenSet},
     policy::{self, Frontends, Site},
     session::{Lifetimes, MemoryStore, NewSession, Remembered, Session, SessionId},
@@ -187,6 +188,13 @@ pub(crate) fn flows(site: Site, issuer: &str) -> TestFlows {
         used_logout_tokens: Remembered::new(10, Arc::clone(&clock)),
         sign_outs: Remembered::new(10, Arc::clone(&clock)),
         key_ring: KeyRing::new(vec!["0123456789abcdef0123456789abcdef".into()]).unwrap(),
+        model_tokens: ModelTokens::new(
+            Vec::new(),
+            Workloads::default(),
+            10,
+            TaskTracker::new(),
+            Arc::clone(&clock),
+        ),
         refresher: Arc::new(refresher),
         random,
         clock,
@@ -210,6 +218,7 @@ impl TestFlows {
             refresh_token: Some(format!("refresh-of-{}", self.flows.sessions.len()).into()),
             refresh_expires_in: Some(Duration::from_secs(1800)),
             id_token: Some("id-token".into()),
+            scope: None,
         };
         let now = self.clock.now();
         let id_claims = json!({

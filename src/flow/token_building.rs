@@ -118,6 +118,7 @@ mod tests {
             refresh_token: refresh.map(|token| token.into()),
             refresh_expires_in: refresh_expires_in.map(Duration::from_secs),
             id_token: id.map(|token| token.into()),
+            scope: None,
         }
     }
 

@@ -245,7 +245,7 @@ impl Provider {
         }
     }
 
-    async fn request_tokens(&self, grant: &[(&str, &str)]) -> Result<TokenSet, TokenError> {
+    pub(super) async fn request_tokens(&self, grant: &[(&str, &str)]) -> Result<TokenSet, TokenError> {
         let endpoint = self.metadata().await?.token_endpoint.clone();
         let ProviderSettings { client_id, client_authentication, .. } = &self.settings;
         token_endpoint::request(&self.http, endpoint, client_id, client_authentication, grant).await

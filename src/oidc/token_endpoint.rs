@@ -24,6 +24,8 @@ pub struct TokenSet {
     pub refresh_expires_in: Option<Duration>,
     /// The ID token, not yet verified.
     pub id_token: Option<SecretString>,
+    /// The scopes of the access token, if the provider says so.
+    pub scope: Option<String>,
 }
 
 /// A call to the token endpoint brought no tokens.
@@ -79,6 +81,8 @@ struct SuccessBody {
     refresh_expires_in: Option<u64>,
     #[serde(default)]
     id_token: Option<String>,
+    #[serde(default)]
+    scope: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -130,6 +134,7 @@ fn read_success(body: &[u8]) -> Result<TokenSet, TokenError> {
         refresh_token: body.refresh_token.map(SecretString::from),
         refresh_expires_in: body.refresh_expires_in.map(Duration::from_secs),
         id_token: body.id_token.map(SecretString::from),
+        scope: body.scope,
     })
 }
 

@@ -34,6 +34,13 @@ pub enum Refusal {
         /// When it is worth trying again.
         retry_after: Duration,
     },
+    /// The realm of the models does not know the user.
+    UserNotLinked,
+    /// The realm of the models gives no token at the moment.
+    NoModelToken {
+        /// When it is worth trying again.
+        retry_after: Duration,
+    },
     /// A fault of this program.
     Internal,
 }
@@ -77,11 +84,19 @@ impl Refusal {
                 "sign_in_unavailable",
                 "The sign-in service does not answer. Please try again in a moment.",
             ),
+            Self::UserNotLinked => {
+                (403, "user_not_linked", "Your account is not known where this model is served.")
+            }
+            Self::NoModelToken { .. } => {
+                (503, "model_token_unavailable", "The model cannot be reached. Please try again in a moment.")
+            }
             Self::Internal => (503, "internal_error", "Something went wrong on our side. Please try again."),
         };
         let retry_after = match self {
             // A client that is told "0" comes back at once.
-            Self::Unavailable { retry_after } => Some(retry_after.as_secs().max(1)),
+            Self::Unavailable { retry_after } | Self::NoModelToken { retry_after } => {
+                Some(retry_after.as_secs().max(1))
+            }
             Self::Internal => Some(1),
             _ => None,
         };

@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use serde_json::{Map, Value};
 
@@ -37,10 +37,12 @@ pub enum SessionNeed {
 }
 
 /// Which token the upstream is given.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TokenKind {
     /// The user's access token.
     User,
+    /// A token of another realm, by the name of the model client.
+    Model(Arc<str>),
     /// None at all.
     None,
 }

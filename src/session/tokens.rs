@@ -1,6 +1,6 @@
 use std::{fmt, time::Duration};
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value};
 
 use crate::clock::Timestamp;
@@ -35,6 +35,17 @@ pub struct UpstreamHeaders {
     pub identity: Vec<(String, String)>,
     /// Names of headers that a client might have sent and that must not pass, without those above.
     pub remove: Vec<String>,
+}
+
+/// What the value of `Authorization` starts with (RFC 6750 section 2.1).
+const SCHEME: &str = "Bearer ";
+
+impl UpstreamHeaders {
+    /// The access token alone.
+    pub fn access_token(&self) -> &str {
+        let value = self.authorization.expose_secret();
+        value.strip_prefix(SCHEME).unwrap_or(value)
+    }
 }
 
 impl fmt::Debug for Tokens {

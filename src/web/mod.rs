@@ -1,4 +1,4 @@
-//! The HTTP door for browsers: login, callback, logout, the current user and their sessions, on every frontend's host,
+//! The HTTP doors, for browsers and for workloads. For browsers: login, callback, logout, the current user and their sessions, on every frontend's host,
 //! and for what the provider says behind the browser's back. It reads
 //! requests and writes answers; what happens in between is the flows' business.
 
@@ -6,6 +6,7 @@ mod answer;
 mod backchannel;
 mod cookies;
 mod handlers;
+mod internal;
 mod request;
 mod sessions;
 
@@ -14,6 +15,11 @@ use std::sync::Arc;
 use axum::Router;
 
 use crate::flow::Flows;
+
+/// The internal listener's service: what workloads call by name. No browser gets there.
+pub fn internal(flows: Arc<Flows>) -> Router {
+    Router::new().fallback(internal::serve).with_state(flows)
+}
 
 /// The browser listener's service.
 pub fn browser(flows: Arc<Flows>) -> Router {

@@ -19,6 +19,9 @@ const ADDRESSES: &str = "
   sign in as        alice / alice                      role user
                     bob / bob                          roles user, admin
                     dave / dave                        on the app frontend, with Corp
+
+  model tokens, as a pod asks for them:
+    curl -H 'Authorization: Bearer demo-workload-key' http://127.0.0.1:8082/get_model_tokens
 ";
 
 /// Everything that the demo runs.
@@ -37,7 +40,8 @@ pub fn check_ports() -> Result<(), String> {
         (demo.edge, "Envoy"),
         (KEYCLOAK_PORT, "Keycloak"),
         (demo.grpc, "keycloak-bff, gRPC"),
-        (demo.browser, "keycloak-bff, HTTP"),
+        (demo.browser, "keycloak-bff, HTTP for browsers"),
+        (demo.internal, "keycloak-bff, HTTP for workloads"),
         (demo.upstream, "the upstream"),
         (demo.admin, "Envoy's administration"),
     ];
@@ -52,10 +56,11 @@ impl Demo {
         let dir = files::temporary("demo-");
         println!("starting Keycloak");
         let keycloak = Keycloak::start_on(KEYCLOAK_PORT).await;
-        println!("making the realms corp and demo");
+        println!("making the realms corp, demo and models");
         let admin = keycloak.admin();
         admin.create_realm(&files::read("realms/corp.json")).await;
         admin.create_realm(&files::read("realms/demo.json")).await;
+        admin.create_realm(&files::read("realms/models.json")).await;
         println!("starting keycloak-bff, the upstream and Envoy");
         let upstream = Upstream::start(Ports::DEMO.upstream).await;
         let mut program = program::serve(&files::path("keycloak-bff.yaml"), dir.path());

@@ -47,6 +47,11 @@ impl Deployment {
         format!("http://127.0.0.1:{}", self.ports.browser)
     }
 
+    /// The program's listener for workloads.
+    pub fn internal_listener(&self) -> String {
+        format!("http://127.0.0.1:{}", self.ports.internal)
+    }
+
     /// A directory for the test's files. Logs and configurations lie there too.
     pub fn dir(&self) -> &Path {
         self.dir.path()
@@ -88,6 +93,12 @@ impl Builder {
     /// Edits the program's configuration.
     pub fn program(mut self, edit: impl FnOnce(&mut Value) + Send + 'static) -> Self {
         self.program.push(Box::new(edit));
+        self
+    }
+
+    /// Edits the program's configuration before everyone else does.
+    pub(crate) fn program_first(mut self, edit: impl FnOnce(&mut Value) + Send + 'static) -> Self {
+        self.program.insert(0, Box::new(edit));
         self
     }
 

@@ -20,13 +20,16 @@ pub struct Ports {
     pub grpc: u16,
     /// The program's endpoints for browsers.
     pub browser: u16,
+    /// The program's endpoints for workloads.
+    pub internal: u16,
     /// The protected upstream.
     pub upstream: u16,
 }
 
 impl Ports {
     /// Those of the files in `envoy/`.
-    pub const DEMO: Self = Self { edge: 8000, admin: 9901, grpc: 9191, browser: 8081, upstream: 8090 };
+    pub const DEMO: Self =
+        Self { edge: 8000, admin: 9901, grpc: 9191, browser: 8081, internal: 8082, upstream: 8090 };
 
     /// Free ones.
     pub fn free() -> Self {
@@ -35,6 +38,7 @@ impl Ports {
             admin: ports::free(),
             grpc: ports::free(),
             browser: ports::free(),
+            internal: ports::free(),
             upstream: ports::free(),
         }
     }

@@ -29,6 +29,7 @@ impl Program {
         let changes = [
             (format!("127.0.0.1:{}", demo.grpc), format!("127.0.0.1:{}", ports.grpc)),
             (format!("127.0.0.1:{}", demo.browser), format!("127.0.0.1:{}", ports.browser)),
+            (format!("127.0.0.1:{}", demo.internal), format!("127.0.0.1:{}", ports.internal)),
             (format!(".demo.localhost:{}", demo.edge), format!(".demo.localhost:{}", ports.edge)),
             ("http://localhost:8080/realms/demo".to_owned(), issuer.to_owned()),
         ];

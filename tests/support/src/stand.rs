@@ -25,6 +25,8 @@ pub struct Stand {
     pub realm: Realm,
     /// This test's copy of realm `corp`, if it was asked for.
     pub corp: Option<Realm>,
+    /// This test's copy of realm `models`, and what stands between everyone and it, if it was asked for.
+    pub models: Option<(Realm, Gate)>,
     /// What stands between everyone and Keycloak, if it was asked for.
     pub gate: Option<Gate>,
     deployment: Deployment,
@@ -43,9 +45,19 @@ impl Stand {
 
     /// Another copy of realm `demo` for the same addresses, for a second provider.
     pub async fn another_realm(&self) -> Realm {
-        let mut realm = RealmNames::new().apply("demo", &self.ports, self.keycloak.server());
+        let mut realm = RealmNames::new().apply("demo", &self.ports, self.keycloak.server(), None);
         remove_broker(&mut realm);
         self.keycloak.create_realm(&realm).await
+    }
+
+    /// The realm of the models; panics if it was not asked for.
+    pub fn models(&self) -> &Realm {
+        &self.models.as_ref().expect("the stand was built with the realm of the models").0
+    }
+
+    /// The gate before the realm of the models; panics if that was not asked for.
+    pub fn models_gate(&self) -> &Gate {
+        &self.models.as_ref().expect("the stand was built with the realm of the models").1
     }
 
     /// The gate; panics if none was asked for.
@@ -79,6 +91,7 @@ enum GateAtStart {
 pub struct Builder {
     keycloak: Option<String>,
     with_corp: bool,
+    with_models: bool,
     gate: Option<GateAtStart>,
     realm: Vec<Edit>,
     deployment: deployment::Builder,
@@ -94,6 +107,12 @@ impl Builder {
     /// Makes the realm `corp` as well, brokered into the test's realm under the alias `corp`.
     pub fn with_corp(mut self) -> Self {
         self.with_corp = true;
+        self
+    }
+
+    /// Makes the realm `models` as well, behind a gate of its own, with the test's users linked to those there.
+    pub fn with_models(mut self) -> Self {
+        self.with_models = true;
         self
     }
 
@@ -151,10 +170,14 @@ impl Builder {
 
         let names = RealmNames::new();
         let corp = match self.with_corp {
-            true => Some(keycloak.create_realm(&names.apply("corp", &ports, keycloak.server())).await),
+            true => Some(keycloak.create_realm(&names.apply("corp", &ports, keycloak.server(), None)).await),
             false => None,
         };
-        let mut realm = names.apply("demo", &ports, keycloak.server());
+        let models_gate = match self.with_models {
+            true => Some(new_gate(GateAtStart::Open, &keycloak).await),
+            false => None,
+        };
+        let mut realm = names.apply("demo", &ports, keycloak.server(), models_gate.as_ref());
         if corp.is_none() {
             remove_broker(&mut realm);
         }
@@ -166,52 +189,98 @@ impl Builder {
         let realm = keycloak.create_realm(&realm).await;
 
         let server = gate.as_ref().map_or_else(|| keycloak.server().to_owned(), Gate::url);
+        let models = match models_gate {
+            Some(models_gate) => {
+                let mut models = names.apply("models", &ports, &server, None);
+                files::merge(&mut models, &json!({"attributes": {"frontendUrl": models_gate.url()}}));
+                Some((keycloak.create_realm(&models).await, models_gate))
+            }
+            None => None,
+        };
         let issuer = format!("{server}/realms/{}", realm.name());
-        let deployment = self.deployment.start_on(ports, &issuer).await;
-        Stand { keycloak, realm, corp, gate, deployment }
+        let mut deployment = self.deployment;
+        if let Some((_, models_gate)) = &models {
+            let issuer = names.models_issuer(&models_gate.url());
+            let change = (MODELS_ISSUER.to_owned(), issuer);
+            deployment = deployment.program_first(move |config| files::replace(config, &[change]));
+        }
+        let deployment = deployment.start_on(ports, &issuer).await;
+        Stand { keycloak, realm, corp, models, gate, deployment }
     }
 }
 
-/// What the demo's realms are called in one stand.
+/// The issuer of the demo's realm of models.
+const MODELS_ISSUER: &str = "http://localhost:8080/realms/models";
+
+/// What the demo's realms and users are called in one stand.
 struct RealmNames {
     demo: String,
     corp: String,
+    models: String,
+    /// What no other user's id holds.
+    number: u64,
 }
 
 impl RealmNames {
     /// Names that no other realm has.
     fn new() -> Self {
-        let suffix = format!("{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        Self { demo: format!("demo-{suffix}"), corp: format!("corp-{suffix}") }
+        let (process, count) = (std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let name = |realm: &str| format!("{realm}-{process}-{count}");
+        let number = (u64::from(process) << 16) + u64::from(count);
+        Self { demo: name("demo"), corp: name("corp"), models: name("models"), number }
+    }
+
+    /// The issuer of the realm of models at this server.
+    fn models_issuer(&self, server: &str) -> String {
+        format!("{server}/realms/{}", self.models)
     }
 
     /// A realm of the demo under its name here, with the addresses of this stand.
-    fn apply(&self, realm: &str, ports: &Ports, server: &str) -> Value {
+    fn apply(&self, realm: &str, ports: &Ports, server: &str, models_gate: Option<&Gate>) -> Value {
         let demo = Ports::DEMO;
         let mut value = files::read(&format!("realms/{realm}.json"));
+        let models_server = models_gate.map_or_else(|| server.to_owned(), Gate::url);
         let mut changes = vec![
+            // Before its beginning is replaced.
+            (MODELS_ISSUER.to_owned(), self.models_issuer(&models_server)),
             ("http://localhost:8080".to_owned(), server.to_owned()),
             (format!(".demo.localhost:{}", demo.edge), format!(".demo.localhost:{}", ports.edge)),
             (format!("127.0.0.1:{}", demo.browser), format!("127.0.0.1:{}", ports.browser)),
         ];
-        for (old, new) in [("demo", &self.demo), ("corp", &self.corp)] {
-            changes.push((format!("/realms/{old}"), format!("/realms/{new}")));
+        for (old, new) in [("demo", &self.demo), ("corp", &self.corp), ("models", &self.models)] {
             changes.push((format!("default-roles-{old}"), format!("default-roles-{new}")));
+            if old != "models" {
+                changes.push((format!("/realms/{old}"), format!("/realms/{new}")));
+            }
+        }
+        // Ids of users are unique in a Keycloak, not in a realm.
+        for user in ["a11ce000", "b0b00000"] {
+            let id = |number: u64| format!("{user}-0000-4000-8000-{number:012x}");
+            changes.push((id(0), id(self.number)));
         }
         files::replace(&mut value, &changes);
-        let name = if realm == "corp" { &self.corp } else { &self.demo };
+        let name = match realm {
+            "corp" => &self.corp,
+            "models" => &self.models,
+            _ => &self.demo,
+        };
         value["realm"] = Value::from(name.as_str());
         value
     }
 }
 
-/// A gate before the server, and a realm whose every address leads through it.
-async fn gate(at_start: GateAtStart, keycloak: &AdminApi, realm: &mut Value) -> Gate {
+async fn new_gate(at_start: GateAtStart, keycloak: &AdminApi) -> Gate {
     let target = keycloak.server().rsplit_once(':').and_then(|(_, port)| port.parse().ok());
     let gate = Gate::closed(ports::free(), target.expect("the server's address ends in its port"));
     if at_start == GateAtStart::Open {
         gate.open().await;
     }
+    gate
+}
+
+/// A gate before the server, and a realm whose every address leads through it.
+async fn gate(at_start: GateAtStart, keycloak: &AdminApi, realm: &mut Value) -> Gate {
+    let gate = new_gate(at_start, keycloak).await;
     files::merge(realm, &json!({"attributes": {"frontendUrl": gate.url()}}));
     gate
 }

@@ -1,0 +1,81 @@
+use serde_json::{Value, json};
+
+use super::*;
+
+const DIGEST: &str = "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae";
+
+/// A configuration with one model that one key may ask for, and these changes.
+fn with(pointer: &str, value: Value) -> Value {
+    let mut config = json!({
+        "listeners": {"grpc": "127.0.0.1:9191", "browser": "127.0.0.1:8081", "internal": "127.0.0.1:8082"},
+        "providers": [{
+            "name": "models", "issuer": "https://id.example.com/realms/models", "client_id": "ml",
+            "client_secret": {"value": "secret"}
+        }],
+        "models": [{
+            "name": "ml", "provider": "models", "grants": ["client_credentials"], "allowed": [{"key": "dev"}]
+        }],
+        "workloads": {"keys": [{"name": "dev", "sha256": DIGEST}]},
+        "frontends": [{
+            "name": "app", "provider": "models", "origins": ["https://app.example.com"],
+            "rules": [{"path": "/ml/*", "session": "required", "token": "model"}]
+        }]
+    });
+    if !pointer.is_empty() {
+        let (parent, key) = pointer.rsplit_once('/').unwrap();
+        match (config.pointer_mut(parent).unwrap(), value) {
+            (Value::Object(map), Value::Null) => drop(map.remove(key)),
+            (Value::Object(map), value) => drop(map.insert(key.to_owned(), value)),
+            (other, _) => panic!("{other}"),
+        }
+    }
+    config
+}
+
+fn parse(config: &Value) -> Result<Config, ConfigErrors> {
+    Config::parse(&config.to_string(), &|_| None)
+}
+
+#[test]
+fn a_model_and_its_workloads_are_read() {
+    let config = parse(&with("", Value::Null)).unwrap();
+    assert_eq!((&*config.models[0].name, config.models[0].allowed.len()), ("ml", 1));
+    let keys = config.warnings.iter().filter(|warning| warning.contains("workloads.keys"));
+    assert_eq!(keys.count(), 1, "static keys are for development");
+}
+
+#[test]
+fn every_mistake_names_its_place() {
+    for (pointer, value, path, message) in [
+        ("/listeners/internal", Value::Null, "listeners.internal", "is missing"),
+        ("/listeners/internal", json!("127.0.0.1:8081"), "listeners.internal", "same address"),
+        ("/listeners/internal", json!("0.0.0.0:8082"), "listeners.internal", "loopback"),
+        ("/models/0/name", Value::Null, "models[0].name", "is missing"),
+        ("/models/0/provider", json!("unknown"), "models[0].provider", "not the name"),
+        ("/models/0/grants", Value::Null, "models[0].grants", "at least one"),
+        ("/models/0/grants", json!(["jwt_authorization"]), "models[0].allowed", "client_credentials"),
+        ("/models/0/grants", json!(["password"]), "models[0].grants[0]", "client_credentials"),
+        ("/models/0/scopes", json!(["a b"]), "models[0].scopes", "one word"),
+        ("/models/0/refresh_ahead", json!("5s"), "models[0].refresh_ahead", "longer"),
+        ("/models/0/least_token_life", json!("10ms"), "models[0].least_token_life", "at least 1s"),
+        ("/models/0/allowed", json!([{"key": "unknown"}]), "models[0].allowed[0].key", "not the name"),
+        ("/models/0/allowed", json!([{}]), "models[0].allowed[0]", "must name"),
+        ("/workloads/keys", json!([{"name": "dev", "sha256": "secret"}]), "workloads.keys[0].sha256", "64"),
+        ("/frontends/0/rules/0/model", json!("unknown"), "frontends[0].rules[0].model", "not the name"),
+        ("/frontends/0/rules/0/token", json!("user"), "", ""),
+        (
+            "/frontends/0/rules/0/session",
+            json!("optional"),
+            "frontends[0].rules[0].token",
+            "session: required",
+        ),
+        ("/models", Value::Null, "frontends[0].rules[0].model", "must name one"),
+    ] {
+        let found = match parse(&with(pointer, value.clone())) {
+            Ok(_) => Vec::new(),
+            Err(ConfigErrors(errors)) => errors,
+        };
+        let named = found.iter().any(|error| error.path == path && error.message.contains(message));
+        assert!(named || (path.is_empty() && found.is_empty()), "{pointer} = {value} gave {found:?}");
+    }
+}

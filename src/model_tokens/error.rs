@@ -1,0 +1,30 @@
+use std::time::Duration;
+
+/// There is no model token.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ModelTokenError {
+    /// No model client has this name.
+    #[error("no model client has this name")]
+    UnknownModel,
+    /// There are several model clients, and none is named.
+    #[error("one of several model clients must be named")]
+    ModelNotNamed,
+    /// The client acts for users only, and none is given.
+    #[error("the model client gives tokens of users only")]
+    UserNeeded,
+    /// The second realm does not know the user.
+    #[error("the realm of the models does not know the user")]
+    UserNotLinked,
+    /// No token of the realm lives as long as is asked for.
+    #[error("no token lives for so long")]
+    ValidityTooLong,
+    /// Tokens of more users are asked for than can be kept.
+    #[error("tokens of too many users are asked for")]
+    TooManyUsers,
+    /// The realm gives no token at the moment.
+    #[error("the realm of the models gives no token at the moment")]
+    Unavailable {
+        /// When it is worth trying again.
+        retry_after: Duration,
+    },
+}

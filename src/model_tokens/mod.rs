@@ -1,0 +1,101 @@
+//! Tokens of other realms, for requests to ML services and for the workloads that serve them: which clients there are,
+//! who may ask for their tokens, how those are obtained, and the cache that they are served from. Nothing here knows
+//! HTTP, gRPC or cookies, and nothing that fails here touches a user's session.
+
+mod cache;
+mod client;
+mod error;
+mod obtain;
+mod token;
+mod workload;
+
+pub use client::{ModelClient, ModelGrant, ModelLifetimes};
+pub use error::ModelTokenError;
+pub use obtain::User;
+pub use token::ModelToken;
+pub use workload::{StaticKey, Workload, WorkloadError, Workloads};
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use crate::{clock::SharedClock, session::MemoryStore};
+use cache::{Cache, Owner};
+use tokio_util::task::TaskTracker;
+
+/// Every model client, the workloads that may ask, and the tokens at hand.
+pub struct ModelTokens {
+    clients: HashMap<Arc<str>, Arc<ModelClient>>,
+    /// Who asks.
+    pub workloads: Workloads,
+    cache: Cache,
+}
+
+impl ModelTokens {
+    /// Serves the tokens of `clients`, of at most `maximum_users` users at a time.
+    pub fn new(
+        clients: Vec<ModelClient>,
+        workloads: Workloads,
+        maximum_users: usize,
+        tasks: TaskTracker,
+        clock: SharedClock,
+    ) -> Self {
+        let clients = clients.into_iter().map(|client| (Arc::clone(&client.name), Arc::new(client)));
+        Self { clients: clients.collect(), workloads, cache: Cache::new(maximum_users, tasks, clock) }
+    }
+
+    /// The client of this name, or the only one there is.
+    ///
+    /// # Errors
+    /// [`ModelTokenError`] when there is none, or no one of several is named.
+    pub fn client(&self, name: Option<&str>) -> Result<&Arc<ModelClient>, ModelTokenError> {
+        match name {
+            Some(name) => self.clients.get(name).ok_or(ModelTokenError::UnknownModel),
+            None if self.clients.len() == 1 => {
+                self.clients.values().next().ok_or(ModelTokenError::UnknownModel)
+            }
+            None => Err(ModelTokenError::ModelNotNamed),
+        }
+    }
+
+    /// A token of the client itself that lives for `min_validity` at least.
+    ///
+    /// # Errors
+    /// [`ModelTokenError`] says why there is none.
+    pub async fn service_token(
+        &self,
+        client: &Arc<ModelClient>,
+        min_validity: Duration,
+        wait: Duration,
+    ) -> Result<Arc<ModelToken>, ModelTokenError> {
+        if !client.grants.contains(&ModelGrant::ClientCredentials) {
+            return Err(ModelTokenError::UserNeeded);
+        }
+        let this = Arc::clone(client);
+        let obtain = async move || this.obtain_for_itself().await;
+        self.cache.token(client, Owner::Service, min_validity, wait, obtain).await
+    }
+
+    /// The token for a request of `user`: the user's own, or the client's where the client acts for itself.
+    ///
+    /// # Errors
+    /// [`ModelTokenError`] says why there is none.
+    pub async fn token_for(
+        &self,
+        client: &Arc<ModelClient>,
+        user: User,
+        wait: Duration,
+    ) -> Result<Arc<ModelToken>, ModelTokenError> {
+        if !client.grants.contains(&ModelGrant::JwtAuthorization) {
+            return self.service_token(client, Duration::ZERO, wait).await;
+        }
+        let session = &user.session;
+        let owner = Owner::User { issuer: Arc::clone(&session.issuer), sub: session.subject.clone() };
+        let this = Arc::clone(client);
+        let obtain = async move || this.obtain_for(&user).await;
+        self.cache.token(client, owner, Duration::ZERO, wait, obtain).await
+    }
+
+    /// Forgets the tokens of users who have no session any more, and those that have expired.
+    pub fn remove_unused(&self, sessions: &MemoryStore) {
+        self.cache.remove_unused(sessions);
+    }
+}

@@ -1,0 +1,64 @@
+use std::{sync::Arc, time::Duration};
+
+use super::{ModelClient, ModelTokenError};
+use crate::{
+    oidc::{Provider, TokenError, TokenSet},
+    session::{Session, Tokens},
+};
+
+/// Keycloak's word that no user of the second realm is linked to the one whom the assertion names.
+const NOT_LINKED: &str = "User not found";
+
+/// A signed-in user, for whom a model client may act.
+pub struct User {
+    /// The user's session.
+    pub session: Arc<Session>,
+    /// The tokens of the session at this moment.
+    pub tokens: Arc<Tokens>,
+    /// The client with which the user signed in.
+    pub provider: Arc<Provider>,
+}
+
+/// A token could not be obtained.
+pub(super) enum Failure {
+    /// It is of no use to ask again soon: the answer for whoever asks.
+    Final(ModelTokenError),
+    /// The realm may be asked again after a pause, or after this.
+    Passing(Option<Duration>),
+}
+
+impl ModelClient {
+    pub(super) async fn obtain_for_itself(&self) -> Result<TokenSet, Failure> {
+        let tokens = self.provider.client_credentials(self.wanted()).await;
+        tokens.map_err(|error| self.failed(&self.provider, &error))
+    }
+
+    /// The second realm takes a token that names it as the only audience. An ordinary user's names more, so it is
+    /// narrowed first by an exchange in its own realm (RFC 8693).
+    pub(super) async fn obtain_for(&self, user: &User) -> Result<TokenSet, Failure> {
+        let audience = &*self.provider.settings().issuer;
+        let assertion = user.provider.exchange(user.tokens.upstream.access_token(), audience).await;
+        let assertion = assertion.map_err(|error| self.failed(&user.provider, &error))?;
+        let tokens = self.provider.jwt_authorization_grant(&assertion.access_token, self.wanted()).await;
+        tokens.map_err(|error| self.failed(&self.provider, &error))
+    }
+
+    fn failed(&self, provider: &Provider, error: &TokenError) -> Failure {
+        let (model, client) = (&*self.name, provider.settings().client_id.as_str());
+        let provider = &*provider.settings().name;
+        match error {
+            TokenError::Rejected { description } if description == NOT_LINKED => {
+                tracing::info!(model, provider, "the user is not linked");
+                Failure::Final(ModelTokenError::UserNotLinked)
+            }
+            TokenError::Rejected { .. } | TokenError::Configuration { .. } => {
+                tracing::error!(model, provider, client, %error, "no model token");
+                Failure::Passing(None)
+            }
+            _ => {
+                tracing::warn!(model, provider, %error, "no model token");
+                Failure::Passing(error.retry_after())
+            }
+        }
+    }
+}

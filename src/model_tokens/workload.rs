@@ -1,0 +1,84 @@
+use std::{fmt, sync::Arc};
+
+use subtle::ConstantTimeEq;
+
+use crate::crypto::sha256;
+
+/// A workload that has proved who it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Workload {
+    /// The holder of a static key, by the key's name.
+    Key(Arc<str>),
+}
+
+/// A static key, for development: it leaks easily and never expires.
+#[derive(Clone)]
+pub struct StaticKey {
+    /// Its name in the configuration and in logs.
+    pub name: Arc<str>,
+    /// The SHA-256 digest of the key, so that the configuration does not hold the key itself.
+    pub digest: [u8; 32],
+}
+
+/// A credential is not one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WorkloadError {
+    /// Nobody here has given it out.
+    #[error("the credential is not valid")]
+    Invalid,
+}
+
+/// Everyone who may prove to be a workload.
+#[derive(Default)]
+pub struct Workloads {
+    /// The static keys.
+    pub keys: Vec<StaticKey>,
+}
+
+impl Workloads {
+    /// Whose credential this is.
+    ///
+    /// # Errors
+    /// [`WorkloadError`] when it is nobody's.
+    pub fn identify(&self, credential: &str) -> Result<Workload, WorkloadError> {
+        let digest = sha256(credential.as_bytes());
+        // Every key is looked at, whichever it is, so that the time tells nothing.
+        let mut found = None;
+        for key in &self.keys {
+            if bool::from(key.digest.ct_eq(&digest)) {
+                found = Some(Workload::Key(Arc::clone(&key.name)));
+            }
+        }
+        found.ok_or(WorkloadError::Invalid)
+    }
+}
+
+impl fmt::Display for Workload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Key(name) => write!(f, "key {name}"),
+        }
+    }
+}
+
+impl fmt::Debug for StaticKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StaticKey").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_known_by_its_digest() {
+        let key = |name: &str, key: &str| StaticKey { name: name.into(), digest: sha256(key.as_bytes()) };
+        let workloads = Workloads { keys: vec![key("dev", "one-key"), key("ci", "another-key")] };
+        assert_eq!(workloads.identify("another-key"), Ok(Workload::Key("ci".into())));
+        for credential in ["", "one-key ", "ONE-KEY", "one"] {
+            assert_eq!(workloads.identify(credential), Err(WorkloadError::Invalid), "{credential}");
+        }
+        assert!(!format!("{:?}", workloads.keys[0]).contains("digest"));
+    }
+}

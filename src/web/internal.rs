@@ -1,0 +1,173 @@
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    extract::{Request as HttpRequest, State},
+    response::Response,
+};
+use http::{Method, StatusCode, header, request::Parts};
+use serde_json::{Value, json};
+
+use super::{
+    answer::Reply,
+    request::{parameters, single},
+};
+use crate::{
+    flow::Flows,
+    model_tokens::{ModelClient, ModelToken, ModelTokenError, Workload},
+    policy::Answer,
+    telemetry::RequestId,
+};
+
+/// Where workloads ask for model tokens.
+const MODEL_TOKENS: &str = "/get_model_tokens";
+
+/// How long a workload waits for a token at most: longer than a call to the realm may take.
+const WAIT: Duration = Duration::from_secs(20);
+
+/// A workload gets no token. What each failure becomes stands in one table, [`Refused::answer`].
+enum Refused {
+    NoEndpoint,
+    WrongMethod,
+    NoCredential,
+    BadCredential,
+    NotAllowed,
+    BadValidity,
+    Token(ModelTokenError),
+}
+
+impl Refused {
+    fn answer(&self) -> Answer {
+        let (status, code, message) = match self {
+            Self::NoEndpoint => (404, "no_endpoint", "There is nothing at this address."),
+            Self::WrongMethod => (405, "wrong_method", "This address does not take such requests."),
+            Self::NoCredential => (401, "no_credential", "A workload's credential is needed."),
+            Self::BadCredential => (401, "invalid_token", "The credential is not valid, or not any more."),
+            Self::NotAllowed => (403, "not_allowed", "This workload may not ask for tokens of this model."),
+            Self::BadValidity => (400, "invalid_min_validity", "min_validity must be a number of seconds."),
+            Self::Token(error) => match error {
+                ModelTokenError::UnknownModel => (404, "unknown_model", "There is no such model."),
+                ModelTokenError::ModelNotNamed => {
+                    (400, "model_not_named", "There are several models: one must be named.")
+                }
+                ModelTokenError::UserNeeded => {
+                    (400, "user_needed", "This model gives tokens only for users who are signed in.")
+                }
+                ModelTokenError::UserNotLinked => {
+                    (403, "user_not_linked", "The realm of the models does not know this user.")
+                }
+                ModelTokenError::ValidityTooLong => {
+                    (400, "validity_too_long", "No token of this model lives for so long.")
+                }
+                ModelTokenError::TooManyUsers => {
+                    (503, "too_many_users", "Tokens of too many users are asked for.")
+                }
+                ModelTokenError::Unavailable { .. } => {
+                    (503, "model_token_unavailable", "The realm of the models gives no token now.")
+                }
+            },
+        };
+        let retry_after = match self {
+            Self::Token(ModelTokenError::Unavailable { retry_after }) => Some(retry_after.as_secs().max(1)),
+            _ => (status == 503).then_some(5),
+        };
+        Answer { status, code, message, retry_after }
+    }
+
+    /// What a workload is told by `WWW-Authenticate` (RFC 6750 section 3).
+    fn challenge(&self) -> Option<&'static str> {
+        match self {
+            Self::NoCredential => Some("Bearer"),
+            // The workload reads its token anew and comes back.
+            Self::BadCredential => Some("Bearer error=\"invalid_token\""),
+            _ => None,
+        }
+    }
+}
+
+impl From<ModelTokenError> for Refused {
+    fn from(error: ModelTokenError) -> Self {
+        Self::Token(error)
+    }
+}
+
+/// Answers every request of the internal listener.
+pub(super) async fn serve(State(flows): State<Arc<Flows>>, request: HttpRequest) -> Response {
+    let (parts, _body) = request.into_parts();
+    let given_id = parts.headers.get("x-request-id").and_then(|id| id.to_str().ok());
+    let request_id = RequestId::of(given_id, &*flows.random);
+    let mut workload = None;
+    let reply = match model_token(&flows, &parts, &mut workload).await {
+        Ok((client, token)) => {
+            let (model, workload) = (&*client.name, workload.as_ref().map(ToString::to_string));
+            tracing::info!(request_id = request_id.as_str(), model, workload, "model token given");
+            Reply::json(StatusCode::OK, shown(client, &token, flows.clock.now()).to_string())
+        }
+        Err(refused) => {
+            let answer = refused.answer();
+            let workload = workload.as_ref().map(ToString::to_string);
+            let (status, reason) = (answer.status, answer.code);
+            tracing::info!(request_id = request_id.as_str(), workload, status, reason, "model token refused");
+            let status = StatusCode::from_u16(status).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
+            let reply = Reply::json(status, answer.json(request_id.as_str(), None));
+            let reply = reply.retry_after(answer.retry_after);
+            let reply = match refused.challenge() {
+                Some(challenge) => reply.header(header::WWW_AUTHENTICATE, challenge),
+                None => reply,
+            };
+            if status == StatusCode::METHOD_NOT_ALLOWED { reply.header(header::ALLOW, "GET") } else { reply }
+        }
+    };
+    reply.into()
+}
+
+async fn model_token<'a>(
+    flows: &'a Flows,
+    parts: &Parts,
+    workload: &mut Option<Workload>,
+) -> Result<(&'a Arc<ModelClient>, Arc<ModelToken>), Refused> {
+    if parts.uri.path() != MODEL_TOKENS {
+        return Err(Refused::NoEndpoint);
+    }
+    if parts.method != Method::GET {
+        return Err(Refused::WrongMethod);
+    }
+    let tokens = &flows.model_tokens;
+    let credential = credential(parts).ok_or(Refused::NoCredential)?;
+    let workload =
+        workload.insert(tokens.workloads.identify(credential).map_err(|_| Refused::BadCredential)?);
+    let parameters = parameters(parts);
+    let min_validity = match single(&parameters, "min_validity").map(str::parse) {
+        None => Duration::ZERO,
+        Some(Ok(seconds)) => Duration::from_secs(seconds),
+        Some(Err(_)) => return Err(Refused::BadValidity),
+    };
+    let client = tokens.client(single(&parameters, "model"))?;
+    if !client.allows(workload) {
+        return Err(Refused::NotAllowed);
+    }
+    Ok((client, tokens.service_token(client, min_validity, WAIT).await?))
+}
+
+/// The bearer credential of a workload (RFC 6750 section 2.1). Two of them are none.
+fn credential(parts: &Parts) -> Option<&str> {
+    let mut values = parts.headers.get_all(header::AUTHORIZATION).iter();
+    let value = values.next()?.to_str().ok()?;
+    let (scheme, credential) = value.split_once(' ')?;
+    let is_alone = values.next().is_none();
+    (is_alone && scheme.eq_ignore_ascii_case("bearer") && !credential.is_empty()).then_some(credential)
+}
+
+fn shown(client: &ModelClient, token: &ModelToken, now: crate::clock::Timestamp) -> Value {
+    let audience = match (&token.audience, &client.audience) {
+        (Value::Null, Some(audience)) => Value::from(audience.as_str()),
+        (audience, _) => audience.clone(),
+    };
+    json!({
+        "access_token": token.access_token(),
+        "token_type": "Bearer",
+        "expires_in": token.life(now).as_secs(),
+        "expires_at": token.expires_at.as_unix(),
+        "scope": token.scope.as_deref().unwrap_or(&client.scope),
+        "audience": audience,
+    })
+}

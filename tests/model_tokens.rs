@@ -1,0 +1,235 @@
+//! Tokens of the second realm: for workloads, and for requests to ML services.
+
+use crate::steps::{bearer, claims, is_signed_in, now, signed_in, until_after, until_expired};
+use keycloak_bff_testbed::user_agent::Request;
+use keycloak_bff_testbed::{Response, Stand, UserAgent, wait};
+use serde_json::{Value, json};
+use std::time::Duration;
+
+/// The demo's static key.
+const KEY: &str = "demo-workload-key";
+
+/// A stand whose second realm gives tokens that live for so many seconds.
+async fn stand(seconds: u64) -> Stand {
+    let short = |config: &mut Value| config["models"][0]["least_token_life"] = json!("1s");
+    let stand = Stand::builder().with_models().program(short).start().await;
+    stand.models().update(&json!({"accessTokenLifespan": seconds})).await;
+    stand
+}
+
+/// A workload's request for a token.
+fn request<'a>(stand: &Stand, agent: &'a UserAgent, query: &str) -> Request<'a> {
+    let address = format!("{}/get_model_tokens{query}", stand.internal_listener());
+    agent.fetch(address).header("authorization", format!("Bearer {KEY}"))
+}
+
+async fn ask(stand: &Stand, query: &str) -> Response {
+    request(stand, &UserAgent::new(), query).await
+}
+
+async fn token(stand: &Stand) -> String {
+    let answer = ask(stand, "").await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    answer.json()["access_token"].as_str().expect("a token").to_owned()
+}
+
+/// How many tokens the second realm gave its client.
+async fn given(stand: &Stand) -> usize {
+    stand.models().count_events("CLIENT_LOGIN").await
+}
+
+#[tokio::test]
+async fn a_workload_gets_a_token_of_the_second_realm() {
+    let stand = stand(60).await;
+    let answer = ask(&stand, "?model=ml").await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert_eq!(answer.header("cache-control").as_deref(), Some("no-store"));
+    let body = answer.json();
+    let claims = claims(body["access_token"].as_str().expect("a token"));
+    assert_eq!(
+        claims["iss"],
+        stand.models().issuer().replace(stand.keycloak.server(), &stand.models_gate().url())
+    );
+    assert_eq!((&claims["azp"], &body["token_type"]), (&json!("model-client"), &json!("Bearer")));
+    assert_eq!(body["audience"], claims["aud"]);
+    assert_eq!(body["scope"], claims["scope"]);
+    let (expires_in, expires_at) = (body["expires_in"].as_u64(), body["expires_at"].as_u64());
+    assert!(expires_in.is_some_and(|seconds| (50..=60).contains(&seconds)), "{body}");
+    assert!(expires_at.is_some_and(|end| end.abs_diff(now() + 60) <= 5), "{body}");
+    let mut fields: Vec<&str> = body.as_object().expect("an object").keys().map(String::as_str).collect();
+    fields.sort_unstable();
+    assert_eq!(fields, ["access_token", "audience", "expires_at", "expires_in", "scope", "token_type"]);
+    assert_eq!(
+        token(&stand).await,
+        body["access_token"],
+        "the only model is the default, and its token is kept"
+    );
+}
+
+#[tokio::test]
+async fn nobody_else_gets_one() {
+    let stand = stand(60).await;
+    let alice = signed_in(&stand, "alice").await;
+    let cookie = crate::steps::session_cookie(&alice);
+    let address = format!("{}/get_model_tokens", stand.internal_listener());
+    let agent = UserAgent::new();
+    for (what, request, status, challenge) in [
+        ("nothing", agent.fetch(&address), 401, "Bearer"),
+        ("a session's cookie", agent.fetch(&address).header("cookie", &cookie), 401, "Bearer"),
+        (
+            "another scheme",
+            agent.fetch(&address).header("authorization", format!("Basic {KEY}")),
+            401,
+            "Bearer",
+        ),
+        (
+            "another key",
+            agent.fetch(&address).header("authorization", "Bearer another"),
+            401,
+            "Bearer error=\"invalid_token\"",
+        ),
+        (
+            "two keys",
+            agent
+                .fetch(&address)
+                .header("authorization", format!("Bearer {KEY}"))
+                .header("authorization", "Bearer another"),
+            401,
+            "Bearer",
+        ),
+    ] {
+        let answer = request.await;
+        assert_eq!(
+            (answer.status, answer.header("www-authenticate").as_deref()),
+            (status, Some(challenge)),
+            "{what}"
+        );
+    }
+    for (query, status, error) in [
+        ("?model=unknown", 404, "unknown_model"),
+        ("?min_validity=soon", 400, "invalid_min_validity"),
+        ("?min_validity=-1", 400, "invalid_min_validity"),
+    ] {
+        let answer = ask(&stand, query).await;
+        assert_eq!((answer.status, answer.json()["error"].as_str()), (status, Some(error)), "{query}");
+    }
+    let post = request(&stand, &agent, "").method(reqwest::Method::POST).await;
+    assert_eq!((post.status, post.header("allow").as_deref()), (405, Some("GET")));
+    let elsewhere = agent.fetch(format!("{}/auth/me", stand.internal_listener())).await;
+    assert_eq!(elsewhere.status, 404, "no browser's endpoint is there");
+    for origin in [stand.app(), stand.browser_listener()] {
+        let answer = agent
+            .fetch(format!("{origin}/get_model_tokens"))
+            .header("authorization", format!("Bearer {KEY}"));
+        let answer = answer.await;
+        assert!(matches!(answer.status, 401 | 404), "{origin}: {}", answer.status);
+        assert!(!answer.text().contains("access_token"));
+    }
+    assert_eq!(given(&stand).await, 0);
+    assert!(!stand.program.log().contains(KEY));
+}
+
+#[tokio::test]
+async fn a_workload_that_is_not_listed_is_refused() {
+    let nobody = |config: &mut Value| config["models"][0]["allowed"] = json!([]);
+    let stand = Stand::builder().with_models().program(nobody).start().await;
+    let answer = ask(&stand, "").await;
+    assert_eq!((answer.status, answer.json()["error"].as_str()), (403, Some("not_allowed")));
+    assert!(stand.program.log().contains("key dev"), "the log says who asked");
+}
+
+#[tokio::test]
+async fn a_thousand_workloads_are_one_request() {
+    let stand = stand(60).await;
+    let agent = UserAgent::new();
+    let calls = (0..1000).map(|_| async { request(&stand, &agent, "").await.json()["access_token"].clone() });
+    let tokens = futures_util::future::join_all(calls).await;
+    assert!(tokens[0].is_string() && tokens.iter().all(|token| *token == tokens[0]), "{}", tokens[0]);
+    assert_eq!(given(&stand).await, 1);
+}
+
+#[tokio::test]
+async fn a_token_is_renewed_and_lives_as_long_as_is_asked_for() {
+    let stand = stand(8).await;
+    let first = token(&stand).await;
+    let long = ask(&stand, "?min_validity=60").await;
+    assert_eq!((long.status, long.json()["error"].as_str()), (400, Some("validity_too_long")));
+    until_after(claims(&first)["iat"].as_u64().expect("a time") + 3).await;
+    let answer = ask(&stand, "?min_validity=6").await.json();
+    assert!(answer["expires_in"].as_u64() >= Some(6), "{answer}");
+    let second = answer["access_token"].as_str().expect("a token").to_owned();
+    assert_ne!(second, first);
+    until_expired(&second).await;
+    assert_ne!(token(&stand).await, second);
+}
+
+#[tokio::test]
+async fn a_realm_that_is_away_or_refuses_hurts_nobody_but_the_models() {
+    let stand = stand(6).await;
+    let alice = signed_in(&stand, "alice").await;
+    let first = token(&stand).await;
+    stand.models_gate().close().await;
+    assert_eq!(token(&stand).await, first, "the token is good while it lives");
+    until_expired(&first).await;
+    let answer = ask(&stand, "").await;
+    assert_eq!((answer.status, answer.json()["error"].as_str()), (503, Some("model_token_unavailable")));
+    assert!(answer.header("retry-after").is_some());
+    assert!(is_signed_in(&stand, &alice).await);
+    stand.models_gate().open().await;
+    let back = async || (ask(&stand, "").await.status == 200).then_some(());
+    wait::until("the realm to be asked again", Duration::from_secs(60), back).await;
+
+    stand.models().update_client("model-client", &json!({"secret": "another"})).await;
+    until_expired(&token(&stand).await).await;
+    let answer = ask(&stand, "").await;
+    assert_eq!((answer.status, answer.json()["error"].as_str()), (503, Some("model_token_unavailable")));
+    let log = stand.program.log();
+    let named = log.lines().any(|line| line.contains("ERROR") && line.contains("model-client"));
+    assert!(named, "the log says which client");
+    assert!(!log.contains("models-secret"));
+    assert!(is_signed_in(&stand, &alice).await);
+}
+
+#[tokio::test]
+async fn a_request_to_a_model_carries_the_users_token_of_the_second_realm() {
+    let stand = stand(60).await;
+    let (alice, bob) = (signed_in(&stand, "alice").await, signed_in(&stand, "bob").await);
+    let (ml, api) = (format!("{}/ml/echo", stand.app()), format!("{}/api/echo", stand.app()));
+    let mut seen = Vec::new();
+    for (agent, user) in [(&alice, "alice"), (&bob, "bob"), (&alice, "alice")] {
+        let echo = agent.fetch(&ml).await;
+        let token = bearer(&echo).unwrap_or_else(|| panic!("{} {}", echo.status, echo.text()));
+        let claims = claims(&token);
+        assert!(claims["iss"].as_str().is_some_and(|issuer| issuer.contains("/realms/models-")), "{claims}");
+        assert_eq!((&claims["preferred_username"], &claims["azp"]), (&json!(user), &json!("model-client")));
+        let own = bearer(&agent.fetch(&api).await).expect("the user's own token");
+        assert_ne!(own, token, "elsewhere it is the user's own");
+        seen.push(token);
+    }
+    assert_eq!(seen[0], seen[2], "the token is kept");
+    assert_eq!(UserAgent::new().fetch(&ml).await.status, 401);
+}
+
+#[tokio::test]
+async fn a_request_to_a_model_never_carries_another_token() {
+    let stand = stand(6).await;
+    stand.realm.create_user("carol", "carol", &["user"]).await;
+    let ml = format!("{}/ml/echo", stand.app());
+    let carol = signed_in(&stand, "carol").await;
+    let stranger = carol.fetch(&ml).await;
+    assert_eq!((stranger.status, stranger.json()["error"].as_str()), (403, Some("user_not_linked")));
+    assert!(is_signed_in(&stand, &carol).await);
+
+    let alice = signed_in(&stand, "alice").await;
+    let token = bearer(&alice.fetch(&ml).await).expect("a token of the second realm");
+    stand.models_gate().close().await;
+    until_expired(&token).await;
+    let away = alice.fetch(&ml).await;
+    assert_eq!((away.status, away.json()["error"].as_str()), (503, Some("model_token_unavailable")));
+    assert!(away.header("retry-after").is_some());
+    assert!(is_signed_in(&stand, &alice).await);
+    stand.models_gate().open().await;
+    let back = async || bearer(&alice.fetch(&ml).await);
+    let new = wait::until("the model to be reached again", Duration::from_secs(60), back).await;
+    assert_ne!(new, token);
+}
