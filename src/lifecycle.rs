@@ -25,11 +25,11 @@ use tonic_health::ServingStatus;
 use crate::{
     authz::{AuthorizationService, api::envoy::service::auth::v3::authorization_server::AuthorizationServer},
     clock::{SharedClock, SystemClock},
-    config::{Config, DEFAULT_CALL_TIMEOUT, ListenAddress, ModelConfig},
+    config::{Config, DEFAULT_CALL_TIMEOUT, ListenAddress, ModelConfig, WorkloadsConfig},
     crypto::{KeyRing, SharedRandom, SystemRandom},
     flow::{Flows, Refresher},
-    model_tokens::{ModelClient, ModelTokens, Workloads},
-    oidc::{HttpClient, Provider},
+    model_tokens::{ModelClient, ModelTokens, ServiceAccounts, Workloads},
+    oidc::{HttpClient, Provider, SIGNATURE_ALGORITHMS, TokenIssuer},
     policy::Frontends,
     session::{MemoryStore, Remembered},
     web,
@@ -139,7 +139,7 @@ fn flows(config: Config, tasks: TaskTracker) -> Result<Flows, StartError> {
     let sessions = Arc::new(MemoryStore::new(config.sessions.maximum, Arc::clone(&clock)));
     let model_tokens = ModelTokens::new(
         model_clients(config.models, &providers)?,
-        Workloads { keys: config.workload_keys },
+        workloads(config.workloads, &http, &clock),
         config.sessions.maximum,
         tasks.clone(),
         Arc::clone(&clock),
@@ -164,6 +164,17 @@ fn flows(config: Config, tasks: TaskTracker) -> Result<Flows, StartError> {
         random,
         clock,
     })
+}
+
+fn workloads(config: WorkloadsConfig, http: &HttpClient, clock: &SharedClock) -> Workloads {
+    let service_accounts = config.service_accounts.map(|cluster| {
+        let http = cluster.http.unwrap_or_else(|| http.clone());
+        let algorithms = SIGNATURE_ALGORITHMS.to_vec();
+        let clock = Arc::clone(clock);
+        let issuer = TokenIssuer::new(cluster.issuer, http, cluster.token_file, algorithms, clock);
+        ServiceAccounts { issuer, audience: cluster.audience }
+    });
+    Workloads { keys: config.keys, service_accounts }
 }
 
 fn model_clients(

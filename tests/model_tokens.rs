@@ -1,8 +1,9 @@
 //! Tokens of the second realm: for workloads, and for requests to ML services.
 
 use crate::steps::{bearer, claims, is_signed_in, now, signed_in, until_after, until_expired};
+use keycloak_bff_testbed::provider::{Fault, sign_hs256, sign_none};
 use keycloak_bff_testbed::user_agent::Request;
-use keycloak_bff_testbed::{Response, Stand, UserAgent, wait};
+use keycloak_bff_testbed::{Provider, Response, Stand, UserAgent, wait};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -232,4 +233,96 @@ async fn a_request_to_a_model_never_carries_another_token() {
     let back = async || bearer(&alice.fetch(&ml).await);
     let new = wait::until("the model to be reached again", Duration::from_secs(60), back).await;
     assert_ne!(new, token);
+}
+
+/// A stand whose models answer to the service account `trainer` of namespace `ml`, in a cluster with this issuer.
+async fn in_cluster(cluster: &Provider) -> Stand {
+    let issuer = cluster.issuer().to_owned();
+    let trust = move |config: &mut Value| {
+        config["workloads"] = json!({"service_accounts": {"issuer": issuer, "audience": "keycloak-bff"}});
+        config["models"][0]["allowed"] = json!([{"namespace": "ml", "service_account": "trainer"}]);
+    };
+    Stand::builder().with_models().program(trust).start().await
+}
+
+/// The claims of a projected token of `trainer`, with changes.
+fn pod(cluster: &Provider, changes: &Value) -> Value {
+    let mut claims = json!({
+        "iss": cluster.issuer(),
+        "aud": ["keycloak-bff"],
+        "sub": "system:serviceaccount:ml:trainer",
+        "iat": now(),
+        "nbf": now(),
+        "exp": now() + 600,
+        "jti": "1",
+        "kubernetes.io": {
+            "namespace": "ml",
+            "serviceaccount": {"name": "trainer", "uid": "2"},
+            "pod": {"name": "trainer-0", "uid": "3"},
+        },
+    });
+    for (name, value) in changes.as_object().expect("changes are an object") {
+        claims[name] = value.clone();
+    }
+    claims
+}
+
+async fn ask_with(stand: &Stand, credential: &str) -> Response {
+    let address = format!("{}/get_model_tokens", stand.internal_listener());
+    UserAgent::new().fetch(address).header("authorization", format!("Bearer {credential}")).await
+}
+
+#[tokio::test]
+async fn a_pod_proves_who_it_is_by_its_service_account() {
+    let cluster = Provider::start().await;
+    let stand = in_cluster(&cluster).await;
+    let sign = |changes: Value| cluster.sign(&cluster.header("JWT"), &pod(&cluster, &changes));
+    let answer = ask_with(&stand, &sign(json!({}))).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert!(stand.program.log().contains("service account ml/trainer"), "the log says who asked");
+
+    let other = json!({"namespace": "other", "serviceaccount": {"name": "trainer"}});
+    let default = json!({"namespace": "ml", "serviceaccount": {"name": "default"}});
+    for (what, changes) in [
+        ("another namespace", json!({"sub": "system:serviceaccount:other:trainer", "kubernetes.io": other})),
+        ("the default account", json!({"sub": "system:serviceaccount:ml:default", "kubernetes.io": default})),
+    ] {
+        let answer = ask_with(&stand, &sign(changes)).await;
+        assert_eq!((answer.status, answer.json()["error"].as_str()), (403, Some("not_allowed")), "{what}");
+    }
+    let good = pod(&cluster, &json!({}));
+    for (what, token) in [
+        ("expired", sign(json!({"exp": now() - 60}))),
+        ("from the future", sign(json!({"iat": now() + 600}))),
+        ("another audience", sign(json!({"aud": ["another"]}))),
+        ("another issuer", sign(json!({"iss": "https://another.example"}))),
+        ("claims that disagree", sign(json!({"sub": "system:serviceaccount:ml:another"}))),
+        ("no service account", sign(json!({"sub": "alice"}))),
+        ("no algorithm", sign_none("JWT", &good)),
+        ("a shared secret", sign_hs256(b"x", &json!({"alg": "HS256"}), &good)),
+        ("garbage", "garbage".to_owned()),
+        ("the static key of the demo", KEY.to_owned()),
+    ] {
+        let answer = ask_with(&stand, &token).await;
+        let challenge = answer.header("www-authenticate");
+        let expected = (401, Some("Bearer error=\"invalid_token\""));
+        assert_eq!((answer.status, challenge.as_deref()), expected, "{what}: {}", answer.text());
+    }
+    assert_eq!(cluster.key_fetches(), 1, "no bad token makes us ask again");
+    cluster.rotate_keys();
+    assert_eq!(ask_with(&stand, &sign(json!({}))).await.status, 200, "the cluster's keys may change");
+}
+
+#[tokio::test]
+async fn without_the_clusters_keys_nobody_can_say_who_a_pod_is() {
+    let cluster = Provider::start().await;
+    let stand = in_cluster(&cluster).await;
+    cluster.answer_keys(Fault::status(503));
+    let token = cluster.sign(&cluster.header("JWT"), &pod(&cluster, &json!({})));
+    let answer = ask_with(&stand, &token).await;
+    assert_eq!((answer.status, answer.json()["error"].as_str()), (503, Some("cannot_verify")));
+    assert!(answer.header("retry-after").is_some());
+    cluster.behave();
+    let accepted = async || (ask_with(&stand, &token).await.status == 200).then_some(());
+    wait::until("the pod to be known", Duration::from_secs(20), accepted).await;
 }

@@ -17,18 +17,20 @@ mod rules;
 mod secret;
 mod sessions;
 mod shape;
+mod workloads;
 
 pub use errors::{ConfigError, ConfigErrors};
 pub use listeners::{ListenAddress, Listeners};
 pub use models::ModelConfig;
 pub use providers::{DEFAULT_CALL_TIMEOUT, ProviderConfig};
 pub use sessions::SessionSettings;
+pub use workloads::{ServiceAccountsConfig, WorkloadsConfig};
 
 use std::{fs, path::Path};
 
 use deserr::Deserr;
 
-use crate::{crypto::KeyRing, model_tokens::StaticKey, policy::Site, telemetry::LogSettings};
+use crate::{crypto::KeyRing, policy::Site, telemetry::LogSettings};
 use errors::{At, ShapeErrors};
 
 /// A configuration that was read and found good.
@@ -47,8 +49,8 @@ pub struct Config {
     pub providers: Vec<ProviderConfig>,
     /// The model clients.
     pub models: Vec<ModelConfig>,
-    /// The static keys of workloads.
-    pub workload_keys: Vec<StaticKey>,
+    /// Who may prove to be a workload.
+    pub workloads: WorkloadsConfig,
     /// Every frontend at each of its origins.
     pub sites: Vec<Site>,
     /// What is allowed and still deserves a word at start.
@@ -74,7 +76,7 @@ struct File {
     #[deserr(default)]
     models: Vec<models::ModelSection>,
     #[deserr(default)]
-    workloads: models::WorkloadsSection,
+    workloads: workloads::WorkloadsSection,
     #[deserr(default)]
     frontends: Vec<frontends::FrontendSection>,
 }
@@ -137,8 +139,8 @@ impl File {
                            refresh under way";
             checker.error(&root.key("sessions").key("drain"), message);
         }
-        let workload_keys = self.workloads.check(&root.key("workloads"), checker);
-        let models = models::check(self.models, &names, &workload_keys, &root.key("models"), checker);
+        let workloads = self.workloads.check(&root.key("workloads"), checker);
+        let models = models::check(self.models, &names, &workloads, &root.key("models"), checker);
         let are_asked = models.iter().any(|model| !model.allowed.is_empty());
         if are_asked && listeners.as_ref().is_some_and(|listeners| listeners.internal.is_none()) {
             checker.error(
@@ -160,7 +162,7 @@ impl File {
             sessions: sessions?,
             providers,
             models,
-            workload_keys,
+            workloads,
             sites,
             warnings: Vec::new(),
         })

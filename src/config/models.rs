@@ -7,8 +7,9 @@ use super::{
     duration::Span,
     errors::{At, ShapeErrors},
     is_plain_name,
+    workloads::{WorkloadSection, WorkloadsConfig},
 };
-use crate::model_tokens::{ModelGrant, ModelLifetimes, StaticKey, Workload};
+use crate::model_tokens::{ModelGrant, ModelLifetimes, Workload};
 
 /// A model client, still by the name of its provider.
 pub struct ModelConfig {
@@ -67,69 +68,12 @@ impl From<GrantWord> for ModelGrant {
     }
 }
 
-/// `{key: dev}`.
-#[derive(Deserr)]
-#[deserr(error = ShapeErrors, deny_unknown_fields)]
-struct WorkloadSection {
-    #[deserr(default)]
-    key: Option<String>,
-}
-
-#[derive(Default, Deserr)]
-#[deserr(error = ShapeErrors, deny_unknown_fields)]
-pub(super) struct WorkloadsSection {
-    #[deserr(default)]
-    keys: Vec<KeySection>,
-}
-
-#[derive(Deserr)]
-#[deserr(error = ShapeErrors, deny_unknown_fields)]
-struct KeySection {
-    #[deserr(default)]
-    name: Option<String>,
-    #[deserr(default)]
-    sha256: Option<String>,
-}
-
-impl WorkloadsSection {
-    pub(super) fn check(self, at: &At<'_>, checker: &mut Checker<'_>) -> Vec<StaticKey> {
-        let at = at.key("keys");
-        let mut names = HashSet::new();
-        let mut keys = Vec::with_capacity(self.keys.len());
-        for (index, key) in self.keys.into_iter().enumerate() {
-            let at = at.index(index);
-            let name = checker.required(key.name, &at.key("name"));
-            check_name(name.as_deref(), &mut names, &at, checker);
-            let digest = checker.required(key.sha256, &at.key("sha256"));
-            let digest = digest.and_then(|text| {
-                let digest = read_digest(&text);
-                if digest.is_none() {
-                    checker.error(&at.key("sha256"), "must be a SHA-256 digest in 64 hexadecimal digits");
-                }
-                digest
-            });
-            let (Some(name), Some(digest)) = (name, digest) else { continue };
-            keys.push(StaticKey { name: name.into(), digest });
-        }
-        if !keys.is_empty() {
-            checker.warn(&at, "are for development: such a key leaks easily and never expires");
-        }
-        keys
-    }
-}
-
-fn read_digest(text: &str) -> Option<[u8; 32]> {
-    let mut digest = [0; 32];
-    if text.len() != 64 || !text.is_ascii() {
-        return None;
-    }
-    for (byte, digits) in digest.iter_mut().zip(text.as_bytes().chunks(2)) {
-        *byte = u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
-    }
-    Some(digest)
-}
-
-fn check_name(name: Option<&str>, names: &mut HashSet<String>, at: &At<'_>, checker: &mut Checker<'_>) {
+pub(super) fn check_name(
+    name: Option<&str>,
+    names: &mut HashSet<String>,
+    at: &At<'_>,
+    checker: &mut Checker<'_>,
+) {
     let Some(name) = name else { return };
     if !is_plain_name(name) {
         checker.error(&at.key("name"), "must be 1 to 32 of the characters a-z, 0-9 and -");
@@ -142,13 +86,13 @@ fn check_name(name: Option<&str>, names: &mut HashSet<String>, at: &At<'_>, chec
 pub(super) fn check(
     sections: Vec<ModelSection>,
     providers: &[String],
-    keys: &[StaticKey],
+    workloads: &WorkloadsConfig,
     at: &At<'_>,
     checker: &mut Checker<'_>,
 ) -> Vec<ModelConfig> {
     let mut names = HashSet::new();
     let check = |(index, section): (usize, ModelSection)| {
-        section.check(providers, keys, &mut names, &at.index(index), checker)
+        section.check(providers, workloads, &mut names, &at.index(index), checker)
     };
     sections.into_iter().enumerate().filter_map(check).collect()
 }
@@ -157,7 +101,7 @@ impl ModelSection {
     fn check(
         self,
         providers: &[String],
-        keys: &[StaticKey],
+        workloads: &WorkloadsConfig,
         names: &mut HashSet<String>,
         at: &At<'_>,
         checker: &mut Checker<'_>,
@@ -185,16 +129,7 @@ impl ModelSection {
         }
         let mut allowed = Vec::with_capacity(self.allowed.len());
         for (index, workload) in self.allowed.into_iter().enumerate() {
-            let at = at.key("allowed");
-            match workload.key {
-                Some(name) if keys.iter().any(|key| *key.name == *name) => {
-                    allowed.push(Workload::Key(name.into()));
-                }
-                Some(_) => {
-                    checker.error(&at.index(index).key("key"), "is not the name of a key in workloads.keys")
-                }
-                None => checker.error(&at.index(index), "must name a workload: key"),
-            }
+            allowed.extend(workload.check(workloads, &at.key("allowed").index(index), checker));
         }
         Some(ModelConfig {
             name: name?.into(),

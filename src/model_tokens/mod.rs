@@ -6,12 +6,14 @@ mod cache;
 mod client;
 mod error;
 mod obtain;
+mod service_account;
 mod token;
 mod workload;
 
 pub use client::{ModelClient, ModelGrant, ModelLifetimes};
 pub use error::ModelTokenError;
 pub use obtain::User;
+pub use service_account::ServiceAccounts;
 pub use token::ModelToken;
 pub use workload::{StaticKey, Workload, WorkloadError, Workloads};
 

@@ -2,6 +2,7 @@ use std::{fmt, sync::Arc};
 
 use subtle::ConstantTimeEq;
 
+use super::ServiceAccounts;
 use crate::crypto::sha256;
 
 /// A workload that has proved who it is.
@@ -9,6 +10,13 @@ use crate::crypto::sha256;
 pub enum Workload {
     /// The holder of a static key, by the key's name.
     Key(Arc<str>),
+    /// A pod with this Kubernetes service account.
+    ServiceAccount {
+        /// The namespace.
+        namespace: Arc<str>,
+        /// The name of the account.
+        name: Arc<str>,
+    },
 }
 
 /// A static key, for development: it leaks easily and never expires.
@@ -26,6 +34,9 @@ pub enum WorkloadError {
     /// Nobody here has given it out.
     #[error("the credential is not valid")]
     Invalid,
+    /// Nobody can say at the moment.
+    #[error("the credential cannot be verified at the moment")]
+    Unavailable,
 }
 
 /// Everyone who may prove to be a workload.
@@ -33,6 +44,8 @@ pub enum WorkloadError {
 pub struct Workloads {
     /// The static keys.
     pub keys: Vec<StaticKey>,
+    /// The service accounts of a cluster.
+    pub service_accounts: Option<ServiceAccounts>,
 }
 
 impl Workloads {
@@ -40,7 +53,15 @@ impl Workloads {
     ///
     /// # Errors
     /// [`WorkloadError`] when it is nobody's.
-    pub fn identify(&self, credential: &str) -> Result<Workload, WorkloadError> {
+    pub async fn identify(&self, credential: &str) -> Result<Workload, WorkloadError> {
+        match (self.key(credential), &self.service_accounts) {
+            (Some(workload), _) => Ok(workload),
+            (None, Some(accounts)) => accounts.identify(credential).await,
+            (None, None) => Err(WorkloadError::Invalid),
+        }
+    }
+
+    fn key(&self, credential: &str) -> Option<Workload> {
         let digest = sha256(credential.as_bytes());
         // Every key is looked at, whichever it is, so that the time tells nothing.
         let mut found = None;
@@ -49,7 +70,7 @@ impl Workloads {
                 found = Some(Workload::Key(Arc::clone(&key.name)));
             }
         }
-        found.ok_or(WorkloadError::Invalid)
+        found
     }
 }
 
@@ -57,6 +78,7 @@ impl fmt::Display for Workload {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Key(name) => write!(f, "key {name}"),
+            Self::ServiceAccount { namespace, name } => write!(f, "service account {namespace}/{name}"),
         }
     }
 }
@@ -71,13 +93,14 @@ impl fmt::Debug for StaticKey {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_key_is_known_by_its_digest() {
+    #[tokio::test]
+    async fn a_key_is_known_by_its_digest() {
         let key = |name: &str, key: &str| StaticKey { name: name.into(), digest: sha256(key.as_bytes()) };
-        let workloads = Workloads { keys: vec![key("dev", "one-key"), key("ci", "another-key")] };
-        assert_eq!(workloads.identify("another-key"), Ok(Workload::Key("ci".into())));
+        let keys = vec![key("dev", "one-key"), key("ci", "another-key")];
+        let workloads = Workloads { keys, service_accounts: None };
+        assert_eq!(workloads.identify("another-key").await, Ok(Workload::Key("ci".into())));
         for credential in ["", "one-key ", "ONE-KEY", "one"] {
-            assert_eq!(workloads.identify(credential), Err(WorkloadError::Invalid), "{credential}");
+            assert_eq!(workloads.identify(credential).await, Err(WorkloadError::Invalid), "{credential}");
         }
         assert!(!format!("{:?}", workloads.keys[0]).contains("digest"));
     }

@@ -41,7 +41,8 @@ pub(super) fn check_common(
     check_times(claims, settings.clock_skew, now)
 }
 
-fn check_times(claims: &Claims, skew: Duration, now: Timestamp) -> Result<(), ClaimError> {
+/// Checks the times of a token.
+pub(super) fn check_times(claims: &Claims, skew: Duration, now: Timestamp) -> Result<(), ClaimError> {
     // 9.
     let expires_at = time(claims, "exp")?.ok_or(ClaimError::Wrong("exp"))?;
     if now >= expires_at + skew {

@@ -48,16 +48,17 @@ impl HttpClient {
     ///
     /// # Errors
     /// When the system's certificates cannot be used.
-    #[expect(clippy::disallowed_methods, reason = "this is the one place that makes a client")]
     pub fn new(call_timeout: Duration) -> Result<Self, reqwest::Error> {
-        let client = reqwest::Client::builder()
-            .connect_timeout(CONNECT_TIMEOUT)
-            // A redirect from a token endpoint would carry client credentials to wherever it points.
-            .redirect(redirect::Policy::none())
-            .pool_idle_timeout(Duration::from_secs(60))
-            .user_agent(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")))
-            .build()?;
-        Ok(Self { client, call_timeout })
+        Ok(Self { client: builder().build()?, call_timeout })
+    }
+
+    /// A client that believes the certificate authorities in this PEM text and no others.
+    ///
+    /// # Errors
+    /// When the text holds none.
+    pub fn with_authorities(call_timeout: Duration, pem: &[u8]) -> Result<Self, reqwest::Error> {
+        let authorities = reqwest::Certificate::from_pem_bundle(pem)?;
+        Ok(Self { client: builder().tls_certs_only(authorities).build()?, call_timeout })
     }
 
     /// The same client with another time limit. Reading the system's certificates is most of what a start costs, so
@@ -67,8 +68,12 @@ impl HttpClient {
         Self { client: self.client.clone(), call_timeout }
     }
 
-    pub(super) async fn get_json(&self, url: Url) -> Result<Response, TransportError> {
-        self.send(self.client.request(Method::GET, url)).await
+    pub(super) async fn get_json(
+        &self,
+        url: Url,
+        authorization: Option<header::HeaderValue>,
+    ) -> Result<Response, TransportError> {
+        self.send(self.client.request(Method::GET, url), authorization).await
     }
 
     pub(super) async fn post_form(
@@ -77,14 +82,17 @@ impl HttpClient {
         form: &[(&str, &str)],
         authorization: Option<header::HeaderValue>,
     ) -> Result<Response, TransportError> {
-        let mut request = self.client.request(Method::POST, url).form(form);
+        self.send(self.client.request(Method::POST, url).form(form), authorization).await
+    }
+
+    async fn send(
+        &self,
+        mut request: reqwest::RequestBuilder,
+        authorization: Option<header::HeaderValue>,
+    ) -> Result<Response, TransportError> {
         if let Some(authorization) = authorization {
             request = request.header(header::AUTHORIZATION, authorization);
         }
-        self.send(request).await
-    }
-
-    async fn send(&self, request: reqwest::RequestBuilder) -> Result<Response, TransportError> {
         let request = request.header(header::ACCEPT, "application/json").timeout(self.call_timeout);
         let mut response = request.send().await.map_err(transport)?;
         let status = response.status();
@@ -107,6 +115,16 @@ impl HttpClient {
         }
         Ok(Response { status, body })
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is the one place that makes a client")]
+fn builder() -> reqwest::ClientBuilder {
+    reqwest::Client::builder()
+        .connect_timeout(CONNECT_TIMEOUT)
+        // A redirect from a token endpoint would carry client credentials to wherever it points.
+        .redirect(redirect::Policy::none())
+        .pool_idle_timeout(Duration::from_secs(60))
+        .user_agent(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")))
 }
 
 fn transport(error: reqwest::Error) -> TransportError {

@@ -1,5 +1,5 @@
 use jsonwebtoken::{Algorithm, DecodingKey, jwk::Jwk};
-use reqwest::Url;
+use reqwest::{Url, header::HeaderValue};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -23,8 +23,12 @@ struct Document {
 
 impl KeySet {
     /// Fetches the keys at `url`.
-    pub(super) async fn fetch(http: HttpClient, url: Url) -> Result<Self, ProviderError> {
-        let response = http.get_json(url).await?;
+    pub(super) async fn fetch(
+        http: HttpClient,
+        url: Url,
+        authorization: Option<HeaderValue>,
+    ) -> Result<Self, ProviderError> {
+        let response = http.get_json(url, authorization).await?;
         if !response.status.is_success() {
             return Err(ProviderError::Invalid(format!(
                 "the key set answered with status {}",

@@ -64,7 +64,7 @@ impl Metadata {
     pub(super) async fn fetch(http: HttpClient, issuer: String) -> Result<Self, ProviderError> {
         let url = format!("{}/.well-known/openid-configuration", issuer.trim_end_matches('/'));
         let url = Url::parse(&url).map_err(|error| ProviderError::Invalid(format!("issuer: {error}")))?;
-        let response = http.get_json(url).await?;
+        let response = http.get_json(url, None).await?;
         if !response.status.is_success() {
             return Err(ProviderError::Invalid(format!(
                 "discovery answered with status {}",

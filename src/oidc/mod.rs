@@ -18,6 +18,7 @@ mod metadata;
 mod provider;
 mod signature;
 mod token_endpoint;
+mod token_issuer;
 
 #[cfg(test)]
 mod test_support;
@@ -33,3 +34,4 @@ pub use metadata::ProviderError;
 pub use provider::{Provider, ProviderSettings};
 pub use signature::{Algorithm, SIGNATURE_ALGORITHMS, SignatureError};
 pub use token_endpoint::{TokenError, TokenSet};
+pub use token_issuer::{IssuedTokenError, TokenIssuer};

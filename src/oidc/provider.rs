@@ -13,14 +13,10 @@ use super::{
     keys::KeySet,
     logout_token,
     metadata::Metadata,
-    signature::{SignedClaims, TokenHeader},
+    signature::{self, SignedClaims},
     token_endpoint,
 };
 use crate::clock::SharedClock;
-
-/// How often an unknown key id may cause the keys to be fetched again: often enough for a rotation, too seldom to be
-/// a way to make us flood the provider.
-const LEAST_KEY_INTERVAL: Duration = Duration::from_secs(10);
 
 /// How often a logout asks whether the provider is there, and how long it waits for the answer.
 const LEAST_PROBE_INTERVAL: Duration = Duration::from_secs(1);
@@ -229,20 +225,10 @@ impl Provider {
     }
 
     async fn verify_signature(&self, token: &str) -> Result<SignedClaims, SignatureError> {
-        let header = TokenHeader::read(token, &self.settings.signature_algorithms)?;
         let keys_uri = self.metadata().await.map_err(SignatureError::NoKeys)?.keys_uri.clone();
         let http = self.http.clone();
-        let fetch = move || KeySet::fetch(http, keys_uri);
-        let keys = self.keys.get(fetch.clone()).await.map_err(SignatureError::NoKeys)?;
-        match header.verify(token, &keys) {
-            // The provider may have begun to sign with a key that it published after we looked.
-            Err(SignatureError::UnknownKey) => {
-                let keys =
-                    self.keys.renew(LEAST_KEY_INTERVAL, fetch).await.map_err(SignatureError::NoKeys)?;
-                header.verify(token, &keys)
-            }
-            verified => verified,
-        }
+        let fetch = move || KeySet::fetch(http, keys_uri, None);
+        signature::verify(token, &self.settings.signature_algorithms, &self.keys, fetch).await
     }
 
     pub(super) async fn request_tokens(&self, grant: &[(&str, &str)]) -> Result<TokenSet, TokenError> {

@@ -1,8 +1,10 @@
+use std::{future::Future, sync::Arc, time::Duration};
+
 pub use jsonwebtoken::Algorithm;
 use jsonwebtoken::{Validation, decode, decode_header};
 use serde_json::{Map, Value};
 
-use super::{ProviderError, keys::KeySet};
+use super::{ProviderError, cached::Cached, keys::KeySet};
 
 /// The algorithms that a token may be signed with, if the configuration names no fewer. Symmetric ones and `none` are
 /// not among them and cannot be added (RFC 8725 section 3.1).
@@ -36,6 +38,33 @@ pub enum SignatureError {
     /// The provider's keys are not to be had.
     #[error("no keys to verify with: {0}")]
     NoKeys(ProviderError),
+}
+
+/// How often an unknown key id may cause the keys to be fetched again: often enough for a rotation, too seldom to be
+/// a way to make us flood the provider.
+const LEAST_KEY_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Verifies the signature of a token with keys that `fetch` gets where they are not at hand.
+pub(super) async fn verify<Fetch, Fetching>(
+    token: &str,
+    accepted: &[Algorithm],
+    keys: &Arc<Cached<KeySet>>,
+    fetch: Fetch,
+) -> Result<SignedClaims, SignatureError>
+where
+    Fetch: FnOnce() -> Fetching + Clone + Send + 'static,
+    Fetching: Future<Output = Result<KeySet, ProviderError>> + Send + 'static,
+{
+    let header = TokenHeader::read(token, accepted)?;
+    let present = keys.get(fetch.clone()).await.map_err(SignatureError::NoKeys)?;
+    match header.verify(token, &present) {
+        // A key may have been published after we looked.
+        Err(SignatureError::UnknownKey) => {
+            let renewed = keys.renew(LEAST_KEY_INTERVAL, fetch).await.map_err(SignatureError::NoKeys)?;
+            header.verify(token, &renewed)
+        }
+        verified => verified,
+    }
 }
 
 /// A token whose signature was verified; its claims were not looked at yet.

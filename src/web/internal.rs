@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     flow::Flows,
-    model_tokens::{ModelClient, ModelToken, ModelTokenError, Workload},
+    model_tokens::{ModelClient, ModelToken, ModelTokenError, Workload, WorkloadError},
     policy::Answer,
     telemetry::RequestId,
 };
@@ -30,6 +30,7 @@ enum Refused {
     WrongMethod,
     NoCredential,
     BadCredential,
+    CannotVerify,
     NotAllowed,
     BadValidity,
     Token(ModelTokenError),
@@ -42,6 +43,7 @@ impl Refused {
             Self::WrongMethod => (405, "wrong_method", "This address does not take such requests."),
             Self::NoCredential => (401, "no_credential", "A workload's credential is needed."),
             Self::BadCredential => (401, "invalid_token", "The credential is not valid, or not any more."),
+            Self::CannotVerify => (503, "cannot_verify", "The credential cannot be verified at the moment."),
             Self::NotAllowed => (403, "not_allowed", "This workload may not ask for tokens of this model."),
             Self::BadValidity => (400, "invalid_min_validity", "min_validity must be a number of seconds."),
             Self::Token(error) => match error {
@@ -80,6 +82,15 @@ impl Refused {
             // The workload reads its token anew and comes back.
             Self::BadCredential => Some("Bearer error=\"invalid_token\""),
             _ => None,
+        }
+    }
+}
+
+impl From<WorkloadError> for Refused {
+    fn from(error: WorkloadError) -> Self {
+        match error {
+            WorkloadError::Invalid => Self::BadCredential,
+            WorkloadError::Unavailable => Self::CannotVerify,
         }
     }
 }
@@ -133,8 +144,7 @@ async fn model_token<'a>(
     }
     let tokens = &flows.model_tokens;
     let credential = credential(parts).ok_or(Refused::NoCredential)?;
-    let workload =
-        workload.insert(tokens.workloads.identify(credential).map_err(|_| Refused::BadCredential)?);
+    let workload = workload.insert(tokens.workloads.identify(credential).await?);
     let parameters = parameters(parts);
     let min_validity = match single(&parameters, "min_validity").map(str::parse) {
         None => Duration::ZERO,

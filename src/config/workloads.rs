@@ -1,0 +1,193 @@
+use std::{collections::HashSet, fs, path::PathBuf, sync::Arc};
+
+use deserr::Deserr;
+use url::Url;
+
+use super::{
+    Checker,
+    errors::{At, ShapeErrors},
+    models::check_name,
+    origin::check_scheme,
+};
+use crate::{
+    config::DEFAULT_CALL_TIMEOUT,
+    model_tokens::{StaticKey, Workload},
+    oidc::HttpClient,
+};
+
+/// Who may prove to be a workload.
+#[derive(Default)]
+pub struct WorkloadsConfig {
+    /// The static keys.
+    pub keys: Vec<StaticKey>,
+    /// The cluster whose service accounts may.
+    pub service_accounts: Option<ServiceAccountsConfig>,
+}
+
+/// A cluster whose service accounts prove who they are.
+pub struct ServiceAccountsConfig {
+    /// The issuer of its tokens.
+    pub issuer: Arc<str>,
+    /// The audience that they must be made for.
+    pub audience: Arc<str>,
+    /// How the cluster is called, if it has certificate authorities of its own.
+    pub http: Option<HttpClient>,
+    /// A file with a token to ask the cluster with.
+    pub token_file: Option<PathBuf>,
+}
+
+#[derive(Default, Deserr)]
+#[deserr(error = ShapeErrors, deny_unknown_fields)]
+pub(super) struct WorkloadsSection {
+    #[deserr(default)]
+    keys: Vec<KeySection>,
+    #[deserr(default)]
+    service_accounts: Option<ServiceAccountsSection>,
+}
+
+#[derive(Deserr)]
+#[deserr(error = ShapeErrors, deny_unknown_fields)]
+struct KeySection {
+    #[deserr(default)]
+    name: Option<String>,
+    #[deserr(default)]
+    sha256: Option<String>,
+}
+
+#[derive(Deserr)]
+#[deserr(error = ShapeErrors, deny_unknown_fields)]
+struct ServiceAccountsSection {
+    #[deserr(default)]
+    issuer: Option<String>,
+    #[deserr(default)]
+    audience: Option<String>,
+    #[deserr(default)]
+    ca_file: Option<String>,
+    #[deserr(default)]
+    token_file: Option<String>,
+}
+
+/// `{key: dev}` or `{namespace: ml, service_account: trainer}`.
+#[derive(Deserr)]
+#[deserr(error = ShapeErrors, deny_unknown_fields)]
+pub(super) struct WorkloadSection {
+    #[deserr(default)]
+    key: Option<String>,
+    #[deserr(default)]
+    namespace: Option<String>,
+    #[deserr(default)]
+    service_account: Option<String>,
+}
+
+impl WorkloadsSection {
+    pub(super) fn check(self, at: &At<'_>, checker: &mut Checker<'_>) -> WorkloadsConfig {
+        let keys = check_keys(self.keys, &at.key("keys"), checker);
+        let accounts = self.service_accounts;
+        let service_accounts =
+            accounts.and_then(|section| section.check(&at.key("service_accounts"), checker));
+        WorkloadsConfig { keys, service_accounts }
+    }
+}
+
+fn check_keys(sections: Vec<KeySection>, at: &At<'_>, checker: &mut Checker<'_>) -> Vec<StaticKey> {
+    let mut names = HashSet::new();
+    let mut keys = Vec::with_capacity(sections.len());
+    for (index, key) in sections.into_iter().enumerate() {
+        let at = at.index(index);
+        let name = checker.required(key.name, &at.key("name"));
+        check_name(name.as_deref(), &mut names, &at, checker);
+        let digest = checker.required(key.sha256, &at.key("sha256"));
+        let digest = digest.and_then(|text| {
+            let digest = read_digest(&text);
+            if digest.is_none() {
+                checker.error(&at.key("sha256"), "must be a SHA-256 digest in 64 hexadecimal digits");
+            }
+            digest
+        });
+        let (Some(name), Some(digest)) = (name, digest) else { continue };
+        keys.push(StaticKey { name: name.into(), digest });
+    }
+    if !keys.is_empty() {
+        checker.warn(at, "are for development: such a key leaks easily and never expires");
+    }
+    keys
+}
+
+fn read_digest(text: &str) -> Option<[u8; 32]> {
+    let mut digest = [0; 32];
+    if text.len() != 64 || !text.is_ascii() {
+        return None;
+    }
+    for (byte, digits) in digest.iter_mut().zip(text.as_bytes().chunks(2)) {
+        *byte = u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
+    }
+    Some(digest)
+}
+
+impl ServiceAccountsSection {
+    fn check(self, at: &At<'_>, checker: &mut Checker<'_>) -> Option<ServiceAccountsConfig> {
+        let issuer = checker.required(self.issuer, &at.key("issuer"));
+        if let Some(issuer) = &issuer {
+            match Url::parse(issuer) {
+                Ok(url) => {
+                    if let Err(message) = check_scheme(&url) {
+                        checker.error(&at.key("issuer"), message);
+                    }
+                }
+                Err(error) => checker.error(&at.key("issuer"), format!("is not a URL: {error}")),
+            }
+        }
+        let audience = checker.required(self.audience, &at.key("audience"));
+        if audience.as_ref().is_some_and(String::is_empty) {
+            checker.error(&at.key("audience"), "is empty");
+        }
+        let http = self.ca_file.and_then(|file| {
+            let at = at.key("ca_file");
+            let pem = fs::read(&file).map_err(|error| format!("{file} cannot be read: {error}"));
+            let client = pem.and_then(|pem| {
+                HttpClient::with_authorities(DEFAULT_CALL_TIMEOUT, &pem)
+                    .map_err(|error| format!("{file} holds no certificates: {error}"))
+            });
+            client.map_err(|message| checker.error(&at, message)).ok()
+        });
+        Some(ServiceAccountsConfig {
+            issuer: issuer?.into(),
+            audience: audience?.into(),
+            http,
+            token_file: self.token_file.map(PathBuf::from),
+        })
+    }
+}
+
+impl WorkloadSection {
+    /// The workload that a list allows.
+    pub(super) fn check(
+        self,
+        known: &WorkloadsConfig,
+        at: &At<'_>,
+        checker: &mut Checker<'_>,
+    ) -> Option<Workload> {
+        match (self.key, self.namespace, self.service_account) {
+            (Some(name), None, None) => {
+                if !known.keys.iter().any(|key| *key.name == *name) {
+                    checker.error(&at.key("key"), "is not the name of a key in workloads.keys");
+                }
+                Some(Workload::Key(name.into()))
+            }
+            (None, Some(namespace), Some(name)) => {
+                if known.service_accounts.is_none() {
+                    checker.error(&at.key("service_account"), "needs workloads.service_accounts");
+                }
+                if name == "default" {
+                    let message = "is the account of every pod in the namespace that has none of its own";
+                    checker.warn(&at.key("service_account"), message);
+                }
+                Some(Workload::ServiceAccount { namespace: namespace.into(), name: name.into() })
+            }
+            _ => {
+                checker.error(at, "must have either key, or namespace and service_account");
+                None
+            }
+        }
+    }
+}

@@ -1,0 +1,96 @@
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+
+use super::{Workload, WorkloadError};
+use crate::oidc::{IssuedTokenError, SignatureError, TokenIssuer};
+
+/// What the `sub` of every service account starts with.
+const SUBJECT: &str = "system:serviceaccount:";
+
+/// Pods that prove who they are by a projected service-account token, verified with the keys of their cluster. Such a
+/// token cannot be taken back before its end, so it should be short-lived: ten minutes are the least that Kubernetes
+/// issues.
+pub struct ServiceAccounts {
+    /// The cluster.
+    pub issuer: TokenIssuer,
+    /// The audience that tokens must be made for.
+    pub audience: Arc<str>,
+}
+
+impl ServiceAccounts {
+    /// Whose token this is.
+    pub(super) async fn identify(&self, token: &str) -> Result<Workload, WorkloadError> {
+        match self.issuer.verify(token).await {
+            Ok(claims) => read(&claims, &self.audience).ok_or(WorkloadError::Invalid),
+            Err(IssuedTokenError::Signature(SignatureError::NoKeys(error))) => {
+                tracing::warn!(%error, "the keys of the cluster are not to be had");
+                Err(WorkloadError::Unavailable)
+            }
+            Err(error) => {
+                tracing::info!(%error, "a service-account token is refused");
+                Err(WorkloadError::Invalid)
+            }
+        }
+    }
+}
+
+/// The service account that verified claims name, if they are made for this audience and agree with each other.
+fn read(claims: &Map<String, Value>, audience: &str) -> Option<Workload> {
+    let is_audience = |value: &Value| value.as_str() == Some(audience);
+    let is_for_us = match claims.get("aud")? {
+        Value::Array(audiences) => audiences.iter().any(is_audience),
+        value => is_audience(value),
+    };
+    let (namespace, name) = claims.get("sub")?.as_str()?.strip_prefix(SUBJECT)?.split_once(':')?;
+    let details = claims.get("kubernetes.io")?;
+    let agree = details.get("namespace")?.as_str() == Some(namespace)
+        && details.get("serviceaccount")?.get("name")?.as_str() == Some(name);
+    (is_for_us && agree && !namespace.is_empty() && !name.is_empty())
+        .then(|| Workload::ServiceAccount { namespace: namespace.into(), name: name.into() })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn claims(changes: &Value) -> Map<String, Value> {
+        let mut claims = json!({
+            "aud": ["keycloak-bff"],
+            "sub": "system:serviceaccount:ml:trainer",
+            "kubernetes.io": {
+                "namespace": "ml", "serviceaccount": {"name": "trainer", "uid": "1"}, "pod": {"name": "p"},
+            },
+        });
+        for (name, value) in changes.as_object().unwrap() {
+            claims[name] = value.clone();
+        }
+        claims.as_object().cloned().unwrap()
+    }
+
+    #[test]
+    fn a_service_account_is_read_where_all_claims_agree() {
+        let trainer = Workload::ServiceAccount { namespace: "ml".into(), name: "trainer".into() };
+        for changes in [json!({}), json!({"aud": "keycloak-bff"}), json!({"aud": ["other", "keycloak-bff"]})]
+        {
+            assert_eq!(read(&claims(&changes), "keycloak-bff").as_ref(), Some(&trainer), "{changes}");
+        }
+        for changes in [
+            json!({"aud": ["other"]}),
+            json!({"aud": "keycloak-bff2"}),
+            json!({"aud": null}),
+            json!({"sub": "system:serviceaccount:ml"}),
+            json!({"sub": "system:serviceaccount::trainer"}),
+            json!({"sub": "system:node:ml:trainer"}),
+            json!({"sub": "system:serviceaccount:other:trainer"}),
+            json!({"sub": "system:serviceaccount:ml:other"}),
+            json!({"kubernetes.io": null}),
+            json!({"kubernetes.io": {"namespace": "ml"}}),
+            json!({"kubernetes.io": {"namespace": "other", "serviceaccount": {"name": "trainer"}}}),
+        ] {
+            assert_eq!(read(&claims(&changes), "keycloak-bff"), None, "{changes}");
+        }
+    }
+}

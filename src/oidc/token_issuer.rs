@@ -1,0 +1,122 @@
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use reqwest::{Url, header::HeaderValue};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::{
+    Algorithm, ClaimError, HttpClient, ProviderError, SignatureError,
+    cached::Cached,
+    claims::{Claims, check_times, text},
+    keys::KeySet,
+    signature::verify,
+};
+use crate::clock::SharedClock;
+
+/// How far the clocks of a cluster may be apart.
+const CLOCK_SKEW: Duration = Duration::from_secs(10);
+
+/// How long the address of the keys, and the keys themselves, are kept.
+const LIFETIME: Duration = Duration::from_secs(600);
+
+/// Somebody whose tokens are verified and of whom nothing else is asked: a Kubernetes API server, for example.
+pub struct TokenIssuer {
+    issuer: Arc<str>,
+    http: HttpClient,
+    /// Read at every call, since such a token is replaced all the time.
+    bearer_file: Option<PathBuf>,
+    algorithms: Vec<Algorithm>,
+    keys_uri: Arc<Cached<Url>>,
+    keys: Arc<Cached<KeySet>>,
+    clock: SharedClock,
+}
+
+/// A token is not one of this issuer's, or not any more.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum IssuedTokenError {
+    /// Its signature does not prove it.
+    #[error("{0}")]
+    Signature(#[from] SignatureError),
+    /// A claim is missing or wrong.
+    #[error(transparent)]
+    Claim(#[from] ClaimError),
+}
+
+#[derive(Deserialize)]
+struct Document {
+    issuer: String,
+    jwks_uri: Url,
+}
+
+impl TokenIssuer {
+    /// The issuer of this name, which is asked over `http` when it is first needed. `bearer_file` holds a token to ask
+    /// with, for issuers that do not tell everyone.
+    pub fn new(
+        issuer: Arc<str>,
+        http: HttpClient,
+        bearer_file: Option<PathBuf>,
+        algorithms: Vec<Algorithm>,
+        clock: SharedClock,
+    ) -> Self {
+        let keys_uri = Cached::new(LIFETIME, Arc::clone(&clock));
+        let keys = Cached::new(LIFETIME, Arc::clone(&clock));
+        Self { issuer, http, bearer_file, algorithms, keys_uri, keys, clock }
+    }
+
+    /// Verifies the signature of a token by the issuer's keys, then its issuer and times. Returns its claims, of which
+    /// the audience and all others are for the caller to check.
+    ///
+    /// # Errors
+    /// [`IssuedTokenError`] names the first check that failed.
+    pub async fn verify(&self, token: &str) -> Result<Map<String, Value>, IssuedTokenError> {
+        let keys_uri = {
+            let (http, issuer) = (self.http.clone(), Arc::clone(&self.issuer));
+            let bearer = self.bearer();
+            self.keys_uri.get(move || fetch_keys_uri(http, issuer, bearer)).await
+        };
+        let keys_uri = keys_uri.map_err(SignatureError::NoKeys)?;
+        let (http, bearer) = (self.http.clone(), self.bearer());
+        let fetch = move || KeySet::fetch(http, Url::clone(&keys_uri), bearer);
+        let token = verify(token, &self.algorithms, &self.keys, fetch).await?;
+        self.check(&token.claims)?;
+        Ok(token.claims)
+    }
+
+    fn check(&self, claims: &Claims) -> Result<(), ClaimError> {
+        if text(claims, "iss") != Some(&*self.issuer) {
+            return Err(ClaimError::Wrong("iss"));
+        }
+        check_times(claims, CLOCK_SKEW, self.clock.now())
+    }
+
+    fn bearer(&self) -> Option<HeaderValue> {
+        let token = std::fs::read_to_string(self.bearer_file.as_ref()?).ok()?;
+        let mut value = HeaderValue::from_str(&format!("Bearer {}", token.trim())).ok()?;
+        value.set_sensitive(true);
+        Some(value)
+    }
+}
+
+/// Reads where the keys are from the discovery document (OpenID Connect Discovery 1.0 section 4).
+async fn fetch_keys_uri(
+    http: HttpClient,
+    issuer: Arc<str>,
+    bearer: Option<HeaderValue>,
+) -> Result<Url, ProviderError> {
+    let invalid = |what: String| ProviderError::Invalid(format!("discovery document of {issuer}: {what}"));
+    let url = format!("{}/.well-known/openid-configuration", issuer.trim_end_matches('/'));
+    let url = Url::parse(&url).map_err(|error| invalid(error.to_string()))?;
+    let response = http.get_json(url, bearer).await?;
+    if !response.status.is_success() {
+        return Err(invalid(format!("status {}", response.status)));
+    }
+    let document: Document =
+        serde_json::from_slice(&response.body).map_err(|error| invalid(error.to_string()))?;
+    if document.issuer != *issuer {
+        return Err(invalid(format!("issuer is {:?}", document.issuer)));
+    }
+    if issuer.starts_with("https://") && document.jwks_uri.scheme() != "https" {
+        return Err(invalid("jwks_uri is not https although the issuer is".to_owned()));
+    }
+    Ok(document.jwks_uri)
+}
