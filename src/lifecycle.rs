@@ -130,7 +130,10 @@ fn flows(config: Config, tasks: TaskTracker) -> Result<Flows, StartError> {
     for provider in config.providers {
         let http = http.with_call_timeout(provider.call_timeout);
         let name = Arc::clone(&provider.settings.name);
-        providers.insert(name, Arc::new(Provider::new(provider.settings, http, Arc::clone(&clock))));
+        providers.insert(
+            name,
+            Arc::new(Provider::new(provider.settings, http, Arc::clone(&random), Arc::clone(&clock))),
+        );
     }
     let key_ring = match config.key_ring {
         Some(key_ring) => key_ring,

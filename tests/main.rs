@@ -6,6 +6,7 @@ mod backchannel_requests;
 mod bulkhead;
 mod callback;
 mod chromium;
+mod client_authentication;
 mod config;
 mod cors;
 mod front_channel;

@@ -91,12 +91,20 @@ fn each_mistake_is_named_with_its_path() {
             "providers[0].client_authentication",
             "one of client_secret_basic",
         ),
+        ("/providers/0/client_authentication", json!("none"), "providers[0].client_secret", "has no use"),
         (
             "/providers/0/client_authentication",
-            json!("none"),
-            "providers[0].client_authentication",
-            "although",
+            json!("private_key_jwt"),
+            "providers[0].private_key",
+            "is missing",
         ),
+        (
+            "/providers/0/client_authentication",
+            json!("client_assertion"),
+            "providers[0].client_assertion_file",
+            "is missing",
+        ),
+        ("/providers/0/private_key", json!({"value": "x"}), "providers[0].private_key", "has no use"),
         (
             "/providers/0/signature_algorithms",
             json!(["HS256"]),

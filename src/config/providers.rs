@@ -1,6 +1,7 @@
 use std::{collections::HashSet, time::Duration};
 
 use deserr::Deserr;
+use secrecy::ExposeSecret;
 use url::Url;
 
 use super::{
@@ -12,7 +13,7 @@ use super::{
     origin::check_scheme,
     secret::SecretSource,
 };
-use crate::oidc::{Algorithm, ClientAuthentication, ProviderSettings, SIGNATURE_ALGORITHMS};
+use crate::oidc::{Algorithm, AssertionKey, ClientAuthentication, ProviderSettings, SIGNATURE_ALGORITHMS};
 
 /// A provider and how long to wait for it.
 pub struct ProviderConfig {
@@ -35,6 +36,12 @@ pub(super) struct ProviderSection {
     client_id: Option<String>,
     #[deserr(default)]
     client_secret: Option<SecretSource>,
+    #[deserr(default)]
+    private_key: Option<SecretSource>,
+    #[deserr(default)]
+    private_key_id: Option<String>,
+    #[deserr(default)]
+    client_assertion_file: Option<String>,
     #[deserr(default)]
     client_authentication: Option<Method>,
     #[deserr(default = vec!["openid".to_owned()])]
@@ -63,6 +70,10 @@ enum Method {
     Basic,
     #[deserr(rename = "client_secret_post")]
     Post,
+    #[deserr(rename = "private_key_jwt")]
+    PrivateKeyJwt,
+    #[deserr(rename = "client_assertion")]
+    AssertionFile,
     #[deserr(rename = "none")]
     Public,
 }
@@ -192,23 +203,59 @@ impl ProviderSection {
     }
 
     fn client_authentication(&self, at: &At<'_>, checker: &mut Checker<'_>) -> Option<ClientAuthentication> {
-        let secret = self.client_secret.clone().map(|source| source.read(&at.key("client_secret"), checker));
-        match (secret, self.client_authentication) {
-            (Some(secret), None | Some(Method::Basic)) => Some(ClientAuthentication::SecretBasic(secret?)),
-            (Some(secret), Some(Method::Post)) => Some(ClientAuthentication::SecretPost(secret?)),
-            (None, Some(Method::Public)) => {
-                checker.warn(at, "is a public client: whoever knows its id can act as it");
-                Some(ClientAuthentication::Public)
+        let method = self.client_authentication.unwrap_or(Method::Basic);
+        let given = [
+            ("client_secret", self.client_secret.is_some()),
+            ("private_key", self.private_key.is_some()),
+            ("client_assertion_file", self.client_assertion_file.is_some()),
+        ];
+        let needed = match method {
+            Method::Basic | Method::Post => Some("client_secret"),
+            Method::PrivateKeyJwt => Some("private_key"),
+            Method::AssertionFile => Some("client_assertion_file"),
+            Method::Public => None,
+        };
+        let mut fits = true;
+        for (key, is_given) in given {
+            if is_given && needed != Some(key) {
+                let message = format!(
+                    "has no use with this client_authentication, which needs {}",
+                    needed.unwrap_or("none")
+                );
+                checker.error(&at.key(key), message);
+                fits = false;
             }
-            (Some(_), Some(Method::Public)) => {
-                checker.error(&at.key("client_authentication"), "is none although there is a client_secret");
-                None
-            }
-            (None, _) => {
-                let message = "is missing; a client without one needs client_authentication: none";
-                checker.error(&at.key("client_secret"), message);
-                None
+            if !is_given && needed == Some(key) {
+                let message = match method {
+                    Method::Basic | Method::Post => {
+                        "is missing; a client without one needs another client_authentication"
+                    }
+                    _ => "is missing",
+                };
+                checker.error(&at.key(key), message);
+                fits = false;
             }
         }
+        if !fits {
+            return None;
+        }
+        let mut read = |source: &Option<SecretSource>, key| source.clone()?.read(&at.key(key), checker);
+        Some(match method {
+            Method::Basic => ClientAuthentication::SecretBasic(read(&self.client_secret, "client_secret")?),
+            Method::Post => ClientAuthentication::SecretPost(read(&self.client_secret, "client_secret")?),
+            Method::PrivateKeyJwt => {
+                let pem = read(&self.private_key, "private_key")?;
+                let key = AssertionKey::from_pem(pem.expose_secret(), self.private_key_id.clone());
+                let key = key.map_err(|error| checker.error(&at.key("private_key"), error.to_string()));
+                ClientAuthentication::PrivateKeyJwt(key.ok()?)
+            }
+            Method::AssertionFile => {
+                ClientAuthentication::AssertionFile(self.client_assertion_file.clone()?.into())
+            }
+            Method::Public => {
+                checker.warn(at, "is a public client: whoever knows its id can act as it");
+                ClientAuthentication::Public
+            }
+        })
     }
 }

@@ -140,7 +140,7 @@ impl From<TokenError> for CallbackError {
     fn from(error: TokenError) -> Self {
         match error {
             TokenError::Rejected { .. } => Self::CodeRejected(error),
-            TokenError::Configuration { .. } => Self::Misconfigured(error),
+            TokenError::Configuration { .. } | TokenError::Proof(_) => Self::Misconfigured(error),
             TokenError::Unavailable(_) | TokenError::Discovery(_) | TokenError::Unreadable(_) => {
                 Self::ProviderAway(error.to_string())
             }

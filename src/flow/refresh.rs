@@ -233,7 +233,7 @@ impl Refresher {
                 session.disable_account();
             }
             Consequence::Kept => match error {
-                TokenError::Configuration { .. } => {
+                TokenError::Configuration { .. } | TokenError::Proof(_) => {
                     let client = subject.provider.settings().client_id.as_str();
                     tracing::error!(provider, client, %error, "refresh failed");
                 }

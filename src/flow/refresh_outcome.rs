@@ -33,6 +33,7 @@ pub(super) fn consequence(error: &TokenError) -> Consequence {
         TokenError::Configuration { .. }
         | TokenError::Unavailable(_)
         | TokenError::Discovery(_)
+        | TokenError::Proof(_)
         | TokenError::Unreadable(_) => Consequence::Kept,
     }
 }

@@ -170,7 +170,7 @@ pub(crate) fn flows(site: Site, issuer: &str) -> TestFlows {
         concurrent_refreshes: 32,
     };
     let http = HttpClient::new(Duration::from_secs(15)).unwrap();
-    let provider = Arc::new(Provider::new(settings, http, Arc::clone(&clock)));
+    let provider = Arc::new(Provider::new(settings, http, Arc::clone(&random), Arc::clone(&clock)));
     let sessions = Arc::new(MemoryStore::new(100, Arc::clone(&clock)));
     let refresh = RefreshSettings {
         ahead: Duration::from_secs(20),

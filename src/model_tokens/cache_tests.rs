@@ -4,6 +4,7 @@ use tokio::sync::Semaphore;
 use super::*;
 use crate::{
     clock::{Clock, ManualClock},
+    crypto::SystemRandom,
     model_tokens::{ModelGrant, ModelLifetimes},
     oidc::{ClientAuthentication, HttpClient, Provider, ProviderSettings},
 };
@@ -44,7 +45,7 @@ fn test() -> Test {
     let http = HttpClient::new(WAIT).unwrap();
     let client = ModelClient {
         name: "chat".into(),
-        provider: Arc::new(Provider::new(settings, http, clock.clone())),
+        provider: Arc::new(Provider::new(settings, http, Arc::new(SystemRandom), clock.clone())),
         grants: vec![ModelGrant::ClientCredentials],
         scope: String::new(),
         audience: None,

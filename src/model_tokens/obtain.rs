@@ -51,7 +51,7 @@ impl ModelClient {
                 tracing::info!(model, provider, "the user is not linked");
                 Failure::Final(ModelTokenError::UserNotLinked)
             }
-            TokenError::Rejected { .. } | TokenError::Configuration { .. } => {
+            TokenError::Rejected { .. } | TokenError::Configuration { .. } | TokenError::Proof(_) => {
                 tracing::error!(model, provider, client, %error, "no model token");
                 Failure::Passing(None)
             }

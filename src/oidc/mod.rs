@@ -25,7 +25,7 @@ mod test_support;
 
 pub use authorization::AuthorizationRequest;
 pub use claims::{ClaimError, unverified_claims};
-pub use client_authentication::ClientAuthentication;
+pub use client_authentication::{AssertionKey, ClientAuthentication, ProofError};
 pub use grants::Wanted;
 pub use http_client::{HttpClient, TransportError};
 pub use id_token::{IdTokenError, LoginExpectation};

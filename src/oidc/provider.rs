@@ -7,16 +7,19 @@ use url::Url;
 
 use super::{
     Algorithm, AuthorizationRequest, ClientAuthentication, HttpClient, IdTokenError, LoginExpectation,
-    LogoutToken, LogoutTokenError, ProviderError, SignatureError, TokenError, TokenSet, TransportError,
+    LogoutToken, LogoutTokenError, ProofError, ProviderError, SignatureError, TokenError, TokenSet,
+    TransportError,
     cached::Cached,
-    claims, id_token,
+    claims,
+    client_authentication::{Asking, Proof},
+    id_token,
     keys::KeySet,
     logout_token,
     metadata::Metadata,
     signature::{self, SignedClaims},
     token_endpoint,
 };
-use crate::clock::SharedClock;
+use crate::{clock::SharedClock, crypto::SharedRandom};
 
 /// How often a logout asks whether the provider is there, and how long it waits for the answer.
 const LEAST_PROBE_INTERVAL: Duration = Duration::from_secs(1);
@@ -54,15 +57,21 @@ pub struct Provider {
     http: HttpClient,
     metadata: Arc<Cached<Metadata>>,
     keys: Arc<Cached<KeySet>>,
+    random: SharedRandom,
     clock: SharedClock,
 }
 
 impl Provider {
     /// A provider that is asked when it is first needed: nothing is fetched yet.
-    pub fn new(settings: ProviderSettings, http: HttpClient, clock: SharedClock) -> Self {
+    pub fn new(
+        settings: ProviderSettings,
+        http: HttpClient,
+        random: SharedRandom,
+        clock: SharedClock,
+    ) -> Self {
         let metadata = Cached::new(settings.metadata_lifetime, Arc::clone(&clock));
         let keys = Cached::new(settings.keys_lifetime, Arc::clone(&clock));
-        Self { settings, http, metadata, keys, clock }
+        Self { settings, http, metadata, keys, random, clock }
     }
 
     /// How it is configured.
@@ -128,8 +137,7 @@ impl Provider {
     /// [`TokenError`] says why the provider may not know.
     pub async fn revoke(&self, refresh_token: &SecretString) -> Result<(), TokenError> {
         let Some(endpoint) = self.metadata().await?.revocation_endpoint.clone() else { return Ok(()) };
-        let ProviderSettings { client_id, client_authentication, .. } = &self.settings;
-        token_endpoint::revoke(&self.http, endpoint, client_id, client_authentication, refresh_token).await
+        token_endpoint::revoke(&self.http, endpoint, self.proof()?, refresh_token).await
     }
 
     /// The address that ends the user's session at the provider (OpenID Connect RP-Initiated Logout section 2);
@@ -233,8 +241,13 @@ impl Provider {
 
     pub(super) async fn request_tokens(&self, grant: &[(&str, &str)]) -> Result<TokenSet, TokenError> {
         let endpoint = self.metadata().await?.token_endpoint.clone();
-        let ProviderSettings { client_id, client_authentication, .. } = &self.settings;
-        token_endpoint::request(&self.http, endpoint, client_id, client_authentication, grant).await
+        token_endpoint::request(&self.http, endpoint, self.proof()?, grant).await
+    }
+
+    fn proof(&self) -> Result<Proof, ProofError> {
+        let ProviderSettings { client_id, issuer, client_authentication, .. } = &self.settings;
+        let (random, now) = (&*self.random, self.clock.now());
+        client_authentication.prove(Asking { client_id, issuer, random, now })
     }
 
     async fn metadata(&self) -> Result<Arc<Metadata>, ProviderError> {

@@ -4,7 +4,7 @@ use reqwest::{StatusCode, Url};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
-use super::{ClientAuthentication, HttpClient, ProviderError, TransportError};
+use super::{HttpClient, ProofError, ProviderError, TransportError, client_authentication::Proof};
 
 /// The longest part of the provider's own words that is kept for the log.
 const MAXIMUM_WORDS: usize = 200;
@@ -51,6 +51,9 @@ pub enum TokenError {
     /// Discovery failed, so there is no endpoint to call.
     #[error("no discovery document: {0}")]
     Discovery(#[from] ProviderError),
+    /// The client cannot even prove itself.
+    #[error(transparent)]
+    Proof(#[from] ProofError),
     /// An answer that is no token answer.
     #[error("unreadable answer: {0}")]
     Unreadable(String),
@@ -96,13 +99,11 @@ struct ErrorBody {
 pub(super) async fn request(
     http: &HttpClient,
     endpoint: Url,
-    client_id: &str,
-    authentication: &ClientAuthentication,
+    proof: Proof,
     grant: &[(&str, &str)],
 ) -> Result<TokenSet, TokenError> {
-    let (authorization, proof) = authentication.apply(client_id);
-    let form: Vec<(&str, &str)> = grant.iter().copied().chain(proof).collect();
-    let response = http.post_form(endpoint, &form, authorization).await?;
+    let form: Vec<(&str, &str)> = grant.iter().copied().chain(proof.fields()).collect();
+    let response = http.post_form(endpoint, &form, proof.authorization.clone()).await?;
     if response.status == StatusCode::OK {
         read_success(&response.body)
     } else {
@@ -159,14 +160,12 @@ fn printable(text: &str) -> String {
 pub(super) async fn revoke(
     http: &HttpClient,
     endpoint: Url,
-    client_id: &str,
-    authentication: &ClientAuthentication,
+    proof: Proof,
     refresh_token: &SecretString,
 ) -> Result<(), TokenError> {
-    let (authorization, proof) = authentication.apply(client_id);
     let token = [("token", refresh_token.expose_secret()), ("token_type_hint", "refresh_token")];
-    let form: Vec<(&str, &str)> = token.into_iter().chain(proof).collect();
-    let response = http.post_form(endpoint, &form, authorization).await?;
+    let form: Vec<(&str, &str)> = token.into_iter().chain(proof.fields()).collect();
+    let response = http.post_form(endpoint, &form, proof.authorization.clone()).await?;
     if response.status == StatusCode::OK { Ok(()) } else { Err(read_error(response.status, &response.body)) }
 }
 
