@@ -193,6 +193,8 @@ fn model_clients(
             audience: model.audience,
             lifetimes: model.lifetimes,
             allowed: model.allowed,
+            on_behalf: model.on_behalf,
+            needs_live_session: model.needs_live_session,
         })
     };
     models.into_iter().map(client).collect()

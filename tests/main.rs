@@ -16,6 +16,7 @@ mod login;
 mod logout;
 mod logout_token;
 mod model_tokens;
+mod on_behalf;
 mod outage;
 mod own_endpoints;
 mod paths;

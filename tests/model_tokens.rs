@@ -114,8 +114,8 @@ async fn nobody_else_gets_one() {
         let answer = ask(&stand, query).await;
         assert_eq!((answer.status, answer.json()["error"].as_str()), (status, Some(error)), "{query}");
     }
-    let post = request(&stand, &agent, "").method(reqwest::Method::POST).await;
-    assert_eq!((post.status, post.header("allow").as_deref()), (405, Some("GET")));
+    let put = request(&stand, &agent, "").method(reqwest::Method::PUT).await;
+    assert_eq!((put.status, put.header("allow").as_deref()), (405, Some("GET, POST")));
     let elsewhere = agent.fetch(format!("{}/auth/me", stand.internal_listener())).await;
     assert_eq!(elsewhere.status, 404, "no browser's endpoint is there");
     for origin in [stand.app(), stand.browser_listener()] {

@@ -9,7 +9,7 @@ use super::{
     is_plain_name,
     workloads::{WorkloadSection, WorkloadsConfig},
 };
-use crate::model_tokens::{ModelGrant, ModelLifetimes, Workload};
+use crate::model_tokens::{ModelGrant, ModelLifetimes, OnBehalf, Workload};
 
 /// A model client, still by the name of its provider.
 pub struct ModelConfig {
@@ -27,6 +27,10 @@ pub struct ModelConfig {
     pub lifetimes: ModelLifetimes,
     /// Who may ask.
     pub allowed: Vec<Workload>,
+    /// Who may ask for users.
+    pub on_behalf: Vec<OnBehalf>,
+    /// Whether those users must be signed in here.
+    pub needs_live_session: bool,
 }
 
 #[derive(Deserr)]
@@ -48,6 +52,28 @@ pub(super) struct ModelSection {
     least_token_life: Span,
     #[deserr(default)]
     allowed: Vec<WorkloadSection>,
+    #[deserr(default)]
+    on_behalf_of_users: Vec<OnBehalfSection>,
+    #[deserr(default = LiveSession::Required)]
+    live_session: LiveSession,
+}
+
+/// A workload that may act for users, and the audience of the tokens that it is called with.
+#[derive(Deserr)]
+#[deserr(error = ShapeErrors, deny_unknown_fields)]
+struct OnBehalfSection {
+    #[deserr(default)]
+    workload: Option<WorkloadSection>,
+    #[deserr(default)]
+    audience: Option<String>,
+}
+
+/// Whether users for whom workloads act must be signed in here.
+#[derive(Clone, Copy, Deserr, PartialEq, Eq)]
+#[deserr(error = ShapeErrors, rename_all = lowercase)]
+enum LiveSession {
+    Required,
+    Optional,
 }
 
 #[derive(Clone, Copy, Deserr, PartialEq, Eq)]
@@ -97,6 +123,28 @@ pub(super) fn check(
     sections.into_iter().enumerate().filter_map(check).collect()
 }
 
+fn check_on_behalf(
+    sections: Vec<OnBehalfSection>,
+    workloads: &WorkloadsConfig,
+    at: &At<'_>,
+    checker: &mut Checker<'_>,
+) -> Vec<OnBehalf> {
+    let mut checked = Vec::with_capacity(sections.len());
+    for (index, section) in sections.into_iter().enumerate() {
+        let at = at.key("on_behalf_of_users");
+        let at = at.index(index);
+        let workload = checker.required(section.workload, &at.key("workload"));
+        let workload = workload.and_then(|workload| workload.check(workloads, &at.key("workload"), checker));
+        let audience = checker.required(section.audience, &at.key("audience"));
+        if audience.as_ref().is_some_and(String::is_empty) {
+            checker.error(&at.key("audience"), "is empty");
+        }
+        let (Some(workload), Some(audience)) = (workload, audience) else { continue };
+        checked.push(OnBehalf { workload, audience });
+    }
+    checked
+}
+
 impl ModelSection {
     fn check(
         self,
@@ -131,6 +179,14 @@ impl ModelSection {
         for (index, workload) in self.allowed.into_iter().enumerate() {
             allowed.extend(workload.check(workloads, &at.key("allowed").index(index), checker));
         }
+        let on_behalf = check_on_behalf(self.on_behalf_of_users, workloads, at, checker);
+        if !on_behalf.is_empty() && !self.grants.contains(&GrantWord::JwtAuthorization) {
+            checker.error(&at.key("on_behalf_of_users"), "needs jwt_authorization among the grants");
+        }
+        if self.live_session == LiveSession::Optional {
+            let message = "lets workloads act for users who are not signed in here any more";
+            checker.warn(&at.key("live_session"), message);
+        }
         Some(ModelConfig {
             name: name?.into(),
             provider: provider?.into(),
@@ -139,6 +195,8 @@ impl ModelSection {
             audience: self.audience,
             lifetimes: ModelLifetimes { ahead: self.refresh_ahead.0, least_life: self.least_token_life.0 },
             allowed,
+            on_behalf,
+            needs_live_session: self.live_session == LiveSession::Required,
         })
     }
 }

@@ -8,7 +8,7 @@ use super::{
     refresh::{Begun, Outcome, Subject},
 };
 use crate::{
-    model_tokens::{ModelToken, ModelTokenError, User},
+    model_tokens::{ModelToken, ModelTokenError, User, UserToken},
     policy::{
         ANY_SIGN_IN, CorsGrant, Endpoint, Kind, Navigation, OriginError, Path, Preflight, Refusal, Request,
         ReturnTarget, Rule, SessionNeed, Site, StepUp, TokenKind,
@@ -187,14 +187,15 @@ impl Flows {
     async fn model_token(
         &self,
         site: &Site,
-        session: &Arc<Session>,
+        session: &Session,
         tokens: &Arc<Tokens>,
         model: &str,
     ) -> Result<Arc<ModelToken>, Refusal> {
         let client = self.model_tokens.client(Some(model)).map_err(Refusal::from)?;
         let user = User {
-            session: Arc::clone(session),
-            tokens: Arc::clone(tokens),
+            issuer: Arc::clone(&session.issuer),
+            subject: session.subject.clone(),
+            token: UserToken::Session(Arc::clone(tokens)),
             provider: Arc::clone(self.provider(site).ok_or(Refusal::Internal)?),
         };
         let wait = self.refresher.settings.wait;

@@ -51,6 +51,8 @@ fn test() -> Test {
         audience: None,
         lifetimes: ModelLifetimes { ahead: Duration::from_secs(30), least_life: Duration::from_secs(5) },
         allowed: Vec::new(),
+        on_behalf: Vec::new(),
+        needs_live_session: true,
     };
     let realm = Realm {
         calls: AtomicUsize::new(0),

@@ -19,6 +19,19 @@ pub struct ModelClient {
     pub lifetimes: ModelLifetimes,
     /// The workloads that may ask for its tokens; nobody else may.
     pub allowed: Vec<Workload>,
+    /// The workloads that may ask for the tokens of users who have called them; nobody else may.
+    pub on_behalf: Vec<OnBehalf>,
+    /// Whether those users must be signed in here at that moment.
+    pub needs_live_session: bool,
+}
+
+/// A workload that may act for the users who have called it.
+#[derive(Clone, Debug)]
+pub struct OnBehalf {
+    /// The workload.
+    pub workload: Workload,
+    /// The audience that says that a user's token was made for it.
+    pub audience: String,
 }
 
 /// How tokens of a second realm are obtained.

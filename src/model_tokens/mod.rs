@@ -10,9 +10,9 @@ mod service_account;
 mod token;
 mod workload;
 
-pub use client::{ModelClient, ModelGrant, ModelLifetimes};
+pub use client::{ModelClient, ModelGrant, ModelLifetimes, OnBehalf};
 pub use error::ModelTokenError;
-pub use obtain::User;
+pub use obtain::{User, UserToken};
 pub use service_account::ServiceAccounts;
 pub use token::ModelToken;
 pub use workload::{StaticKey, Workload, WorkloadError, Workloads};
@@ -89,11 +89,24 @@ impl ModelTokens {
         if !client.grants.contains(&ModelGrant::JwtAuthorization) {
             return self.service_token(client, Duration::ZERO, wait).await;
         }
-        let session = &user.session;
-        let owner = Owner::User { issuer: Arc::clone(&session.issuer), sub: session.subject.clone() };
+        self.user_token(client, user, Duration::ZERO, wait).await
+    }
+
+    /// The token of a user that lives for `min_validity` at least.
+    ///
+    /// # Errors
+    /// [`ModelTokenError`] says why there is none.
+    pub async fn user_token(
+        &self,
+        client: &Arc<ModelClient>,
+        user: User,
+        min_validity: Duration,
+        wait: Duration,
+    ) -> Result<Arc<ModelToken>, ModelTokenError> {
+        let owner = Owner::User { issuer: Arc::clone(&user.issuer), sub: user.subject.clone() };
         let this = Arc::clone(client);
         let obtain = async move || this.obtain_for(&user).await;
-        self.cache.token(client, owner, Duration::ZERO, wait, obtain).await
+        self.cache.token(client, owner, min_validity, wait, obtain).await
     }
 
     /// Forgets the tokens of users who have no session any more, and those that have expired.

@@ -1,9 +1,11 @@
 use std::{sync::Arc, time::Duration};
 
+use secrecy::{ExposeSecret, SecretString};
+
 use super::{ModelClient, ModelTokenError};
 use crate::{
     oidc::{Provider, TokenError, TokenSet},
-    session::{Session, Tokens},
+    session::Tokens,
 };
 
 /// Keycloak's word that no user of the second realm is linked to the one whom the assertion names.
@@ -11,12 +13,31 @@ const NOT_LINKED: &str = "User not found";
 
 /// A signed-in user, for whom a model client may act.
 pub struct User {
-    /// The user's session.
-    pub session: Arc<Session>,
-    /// The tokens of the session at this moment.
-    pub tokens: Arc<Tokens>,
+    /// The first realm's issuer.
+    pub issuer: Arc<str>,
+    /// The user's `sub` there.
+    pub subject: String,
     /// The client with which the user signed in.
     pub provider: Arc<Provider>,
+    /// The user's access token of the first realm.
+    pub token: UserToken,
+}
+
+/// Where the access token of a user comes from.
+pub enum UserToken {
+    /// From the user's session.
+    Session(Arc<Tokens>),
+    /// From a workload that was called with it.
+    Presented(SecretString),
+}
+
+impl UserToken {
+    fn access_token(&self) -> &str {
+        match self {
+            Self::Session(tokens) => tokens.upstream.access_token(),
+            Self::Presented(token) => token.expose_secret(),
+        }
+    }
 }
 
 /// A token could not be obtained.
@@ -37,7 +58,7 @@ impl ModelClient {
     /// narrowed first by an exchange in its own realm (RFC 8693).
     pub(super) async fn obtain_for(&self, user: &User) -> Result<TokenSet, Failure> {
         let audience = &*self.provider.settings().issuer;
-        let assertion = user.provider.exchange(user.tokens.upstream.access_token(), audience).await;
+        let assertion = user.provider.exchange(user.token.access_token(), audience).await;
         let assertion = assertion.map_err(|error| self.failed(&user.provider, &error))?;
         let tokens = self.provider.jwt_authorization_grant(&assertion.access_token, self.wanted()).await;
         tokens.map_err(|error| self.failed(&self.provider, &error))

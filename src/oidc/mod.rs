@@ -5,6 +5,7 @@
 //! signatures. The calls to the token and revocation endpoints are our own: one client authentication for all of
 //! them, and answers told apart by their HTTP status, which that crate does not show.
 
+mod access_token;
 mod authorization;
 mod cached;
 mod claims;
@@ -23,6 +24,7 @@ mod token_issuer;
 #[cfg(test)]
 mod test_support;
 
+pub use access_token::AccessTokenError;
 pub use authorization::AuthorizationRequest;
 pub use claims::{ClaimError, unverified_claims};
 pub use client_authentication::{AssertionKey, ClientAuthentication, ProofError};

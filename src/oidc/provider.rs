@@ -6,9 +6,9 @@ use tokio::time::timeout;
 use url::Url;
 
 use super::{
-    Algorithm, AuthorizationRequest, ClientAuthentication, HttpClient, IdTokenError, LoginExpectation,
-    LogoutToken, LogoutTokenError, ProofError, ProviderError, SignatureError, TokenError, TokenSet,
-    TransportError,
+    AccessTokenError, Algorithm, AuthorizationRequest, ClientAuthentication, HttpClient, IdTokenError,
+    LoginExpectation, LogoutToken, LogoutTokenError, ProofError, ProviderError, SignatureError, TokenError,
+    TokenSet, TransportError, access_token,
     cached::Cached,
     claims,
     client_authentication::{Asking, Proof},
@@ -213,6 +213,17 @@ impl Provider {
     ) -> Result<Map<String, Value>, IdTokenError> {
         let token = self.verify_signature(id_token.expose_secret()).await?;
         id_token::check_refreshed(&token, &self.settings, previous, access_token, self.clock.now())?;
+        Ok(token.claims)
+    }
+
+    /// Verifies an access token of Keycloak's that this client was given for a user and somebody else presents: its
+    /// signature, then every claim but the audience. Returns its claims.
+    ///
+    /// # Errors
+    /// [`AccessTokenError`] names the first check that failed.
+    pub async fn verify_access_token(&self, token: &str) -> Result<Map<String, Value>, AccessTokenError> {
+        let token = self.verify_signature(token).await?;
+        access_token::check_access_token(&token, &self.settings, self.clock.now())?;
         Ok(token.claims)
     }
 

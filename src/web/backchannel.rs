@@ -1,12 +1,12 @@
-use std::time::Duration;
-
-use axum::body::{Body, BodyDataStream};
-use futures_util::StreamExt;
+use axum::body::Body;
 use http::{Method, StatusCode, header, request::Parts};
 use serde_json::json;
-use tokio::time::timeout;
 
-use super::{answer::Reply, request::single};
+use super::{
+    answer::Reply,
+    form::{FormError, read_form},
+    request::single,
+};
 use crate::{
     flow::{BackchannelLogoutError, Flows},
     policy::{Answer, Endpoint, Refusal},
@@ -15,9 +15,6 @@ use crate::{
 
 /// The largest request that is read, in bytes. Keycloak's has about a thousand.
 const MAXIMUM_BODY: usize = 16 * 1024;
-
-/// How long the provider may take to send it.
-const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Answers the provider's call (OpenID Connect Back-Channel Logout 1.0 section 2.5). It comes from no browser: neither
 /// cookie nor origin mean anything here, and the token alone proves who asks.
@@ -58,25 +55,9 @@ fn error(answer: &Answer, request_id: &RequestId) -> Reply {
 }
 
 async fn read_token(parts: &Parts, body: Body) -> Result<String, BackchannelLogoutError> {
-    let content_type = parts.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let media_type = content_type.and_then(|value| value.split(';').next()).unwrap_or_default().trim();
-    if !media_type.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
-        return Err(BackchannelLogoutError::NoToken);
-    }
-    let read = timeout(BODY_TIMEOUT, read(body.into_data_stream())).await;
-    let form = read.map_err(|_| BackchannelLogoutError::NoToken)??;
-    let fields: Vec<(String, String)> = url::form_urlencoded::parse(&form).into_owned().collect();
+    let fields = read_form(parts, body, MAXIMUM_BODY).await.map_err(|error| match error {
+        FormError::NoForm => BackchannelLogoutError::NoToken,
+        FormError::TooLarge => BackchannelLogoutError::TooLarge,
+    })?;
     single(&fields, "logout_token").map(str::to_owned).ok_or(BackchannelLogoutError::NoToken)
-}
-
-async fn read(mut body: BodyDataStream) -> Result<Vec<u8>, BackchannelLogoutError> {
-    let mut form = Vec::new();
-    while let Some(chunk) = body.next().await {
-        let chunk = chunk.map_err(|_| BackchannelLogoutError::NoToken)?;
-        if form.len() + chunk.len() > MAXIMUM_BODY {
-            return Err(BackchannelLogoutError::TooLarge);
-        }
-        form.extend_from_slice(&chunk);
-    }
-    Ok(form)
 }

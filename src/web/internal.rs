@@ -1,6 +1,7 @@
 use std::{sync::Arc, time::Duration};
 
 use axum::{
+    body::Body,
     extract::{Request as HttpRequest, State},
     response::Response,
 };
@@ -9,10 +10,11 @@ use serde_json::{Value, json};
 
 use super::{
     answer::Reply,
+    form::{FormError, read_form},
     request::{parameters, single},
 };
 use crate::{
-    flow::Flows,
+    flow::{Flows, OnBehalfError},
     model_tokens::{ModelClient, ModelToken, ModelTokenError, Workload, WorkloadError},
     policy::Answer,
     telemetry::RequestId,
@@ -24,6 +26,16 @@ const MODEL_TOKENS: &str = "/get_model_tokens";
 /// How long a workload waits for a token at most: longer than a call to the realm may take.
 const WAIT: Duration = Duration::from_secs(20);
 
+/// The largest form that is read, in bytes: Keycloak's tokens have a few thousand.
+const MAXIMUM_FORM: usize = 64 * 1024;
+
+/// The header in which a workload passes the access token that it was called with.
+const SUBJECT_TOKEN: &str = "x-subject-token";
+
+/// RFC 8693 sections 2.1 and 3.
+const TOKEN_EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
+const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
+
 /// A workload gets no token. What each failure becomes stands in one table, [`Refused::answer`].
 enum Refused {
     NoEndpoint,
@@ -33,6 +45,9 @@ enum Refused {
     CannotVerify,
     NotAllowed,
     BadValidity,
+    BadForm,
+    FormTooLarge,
+    OnBehalf(OnBehalfError),
     Token(ModelTokenError),
 }
 
@@ -46,7 +61,20 @@ impl Refused {
             Self::CannotVerify => (503, "cannot_verify", "The credential cannot be verified at the moment."),
             Self::NotAllowed => (403, "not_allowed", "This workload may not ask for tokens of this model."),
             Self::BadValidity => (400, "invalid_min_validity", "min_validity must be a number of seconds."),
-            Self::Token(error) => match error {
+            Self::BadForm => {
+                (400, "invalid_request", "This is not a form of a token exchange for an access token.")
+            }
+            Self::FormTooLarge => (413, "invalid_request", "The form is too large for a token exchange."),
+            Self::OnBehalf(OnBehalfError::NotAllowed) => {
+                (403, "not_allowed_for_users", "This workload may not ask for tokens of users.")
+            }
+            Self::OnBehalf(OnBehalfError::SubjectToken(_)) => {
+                (401, "invalid_subject_token", "The token of the user is not good for this.")
+            }
+            Self::OnBehalf(OnBehalfError::CannotVerify) => {
+                (503, "cannot_verify", "The token of the user cannot be verified at the moment.")
+            }
+            Self::Token(error) | Self::OnBehalf(OnBehalfError::Token(error)) => match error {
                 ModelTokenError::UnknownModel => (404, "unknown_model", "There is no such model."),
                 ModelTokenError::ModelNotNamed => {
                     (400, "model_not_named", "There are several models: one must be named.")
@@ -69,7 +97,10 @@ impl Refused {
             },
         };
         let retry_after = match self {
-            Self::Token(ModelTokenError::Unavailable { retry_after }) => Some(retry_after.as_secs().max(1)),
+            Self::Token(ModelTokenError::Unavailable { retry_after })
+            | Self::OnBehalf(OnBehalfError::Token(ModelTokenError::Unavailable { retry_after })) => {
+                Some(retry_after.as_secs().max(1))
+            }
             _ => (status == 503).then_some(5),
         };
         Answer { status, code, message, retry_after }
@@ -80,7 +111,9 @@ impl Refused {
         match self {
             Self::NoCredential => Some("Bearer"),
             // The workload reads its token anew and comes back.
-            Self::BadCredential => Some("Bearer error=\"invalid_token\""),
+            Self::BadCredential | Self::OnBehalf(OnBehalfError::SubjectToken(_)) => {
+                Some("Bearer error=\"invalid_token\"")
+            }
             _ => None,
         }
     }
@@ -103,11 +136,11 @@ impl From<ModelTokenError> for Refused {
 
 /// Answers every request of the internal listener.
 pub(super) async fn serve(State(flows): State<Arc<Flows>>, request: HttpRequest) -> Response {
-    let (parts, _body) = request.into_parts();
+    let (parts, body) = request.into_parts();
     let given_id = parts.headers.get("x-request-id").and_then(|id| id.to_str().ok());
     let request_id = RequestId::of(given_id, &*flows.random);
     let mut workload = None;
-    let reply = match model_token(&flows, &parts, &mut workload).await {
+    let reply = match model_token(&flows, &parts, body, &mut workload).await {
         Ok((client, token)) => {
             let (model, workload) = (&*client.name, workload.as_ref().map(ToString::to_string));
             tracing::info!(request_id = request_id.as_str(), model, workload, "model token given");
@@ -125,7 +158,11 @@ pub(super) async fn serve(State(flows): State<Arc<Flows>>, request: HttpRequest)
                 Some(challenge) => reply.header(header::WWW_AUTHENTICATE, challenge),
                 None => reply,
             };
-            if status == StatusCode::METHOD_NOT_ALLOWED { reply.header(header::ALLOW, "GET") } else { reply }
+            if status == StatusCode::METHOD_NOT_ALLOWED {
+                reply.header(header::ALLOW, "GET, POST")
+            } else {
+                reply
+            }
         }
     };
     reply.into()
@@ -134,12 +171,13 @@ pub(super) async fn serve(State(flows): State<Arc<Flows>>, request: HttpRequest)
 async fn model_token<'a>(
     flows: &'a Flows,
     parts: &Parts,
+    body: Body,
     workload: &mut Option<Workload>,
 ) -> Result<(&'a Arc<ModelClient>, Arc<ModelToken>), Refused> {
     if parts.uri.path() != MODEL_TOKENS {
         return Err(Refused::NoEndpoint);
     }
-    if parts.method != Method::GET {
+    if !matches!(parts.method, Method::GET | Method::POST) {
         return Err(Refused::WrongMethod);
     }
     let tokens = &flows.model_tokens;
@@ -152,10 +190,40 @@ async fn model_token<'a>(
         Some(Err(_)) => return Err(Refused::BadValidity),
     };
     let client = tokens.client(single(&parameters, "model"))?;
-    if !client.allows(workload) {
-        return Err(Refused::NotAllowed);
+    match subject_token(parts, body).await? {
+        Some(token) => {
+            let token = flows.model_token_on_behalf(client, workload, &token, min_validity, WAIT).await;
+            Ok((client, token.map_err(Refused::OnBehalf)?))
+        }
+        None if client.allows(workload) => {
+            Ok((client, tokens.service_token(client, min_validity, WAIT).await?))
+        }
+        None => Err(Refused::NotAllowed),
     }
-    Ok((client, tokens.service_token(client, min_validity, WAIT).await?))
+}
+
+/// The token of the user for whom the workload asks, if it asks for one: in a header, or in the form of a token exchange
+/// (RFC 8693 section 2.1).
+async fn subject_token(parts: &Parts, body: Body) -> Result<Option<String>, Refused> {
+    if parts.method == Method::GET {
+        let mut values = parts.headers.get_all(SUBJECT_TOKEN).iter();
+        let (first, second) = (values.next(), values.next());
+        return match (first.map(|value| value.to_str()), second) {
+            (None, _) => Ok(None),
+            (Some(Ok(token)), None) => Ok(Some(token.to_owned())),
+            _ => Err(Refused::OnBehalf(OnBehalfError::SubjectToken("not one token"))),
+        };
+    }
+    let fields = read_form(parts, body, MAXIMUM_FORM).await.map_err(|error| match error {
+        FormError::NoForm => Refused::BadForm,
+        FormError::TooLarge => Refused::FormTooLarge,
+    })?;
+    let is_exchange = single(&fields, "grant_type") == Some(TOKEN_EXCHANGE)
+        && single(&fields, "subject_token_type") == Some(ACCESS_TOKEN);
+    match single(&fields, "subject_token") {
+        Some(token) if is_exchange => Ok(Some(token.to_owned())),
+        _ => Err(Refused::BadForm),
+    }
 }
 
 /// The bearer credential of a workload (RFC 6750 section 2.1). Two of them are none.

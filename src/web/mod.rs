@@ -5,6 +5,7 @@
 mod answer;
 mod backchannel;
 mod cookies;
+mod form;
 mod handlers;
 mod internal;
 mod request;

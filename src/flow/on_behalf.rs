@@ -1,0 +1,102 @@
+use std::{sync::Arc, time::Duration};
+
+use secrecy::SecretString;
+use serde_json::Value;
+
+use super::Flows;
+use crate::{
+    model_tokens::{ModelClient, ModelToken, ModelTokenError, User, UserToken, Workload},
+    oidc::{AccessTokenError, Provider, SignatureError, unverified_claims},
+    session::SessionGroup,
+};
+
+/// A workload gets no token for a user.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OnBehalfError {
+    /// This workload may not act for users.
+    #[error("the workload may not act for users")]
+    NotAllowed,
+    /// The user's token is not good for this.
+    #[error("the token of the user is not good for this: {0}")]
+    SubjectToken(&'static str),
+    /// The keys to verify it with are not to be had.
+    #[error("the token of the user cannot be verified at the moment")]
+    CannotVerify,
+    /// There is no model token.
+    #[error(transparent)]
+    Token(#[from] ModelTokenError),
+}
+
+impl Flows {
+    /// The model token of a user whose access token a workload was called with.
+    ///
+    /// Whoever can make somebody else act for a user is a danger to that user, so all of this must hold: the model
+    /// client allows it for this workload; the token is a user's access token that one of our own clients was given, is
+    /// made for this workload and not bound to a key; and the user is still signed in here.
+    ///
+    /// # Errors
+    /// [`OnBehalfError`] names the first condition that does not hold.
+    pub async fn model_token_on_behalf(
+        &self,
+        client: &Arc<ModelClient>,
+        workload: &Workload,
+        subject_token: &str,
+        min_validity: Duration,
+        wait: Duration,
+    ) -> Result<Arc<ModelToken>, OnBehalfError> {
+        let allowed = client.on_behalf.iter().find(|allowed| allowed.workload == *workload);
+        let audience = &*allowed.ok_or(OnBehalfError::NotAllowed)?.audience;
+        let provider = self.given_by(subject_token).ok_or(OnBehalfError::SubjectToken("not ours"))?;
+        let claims = match provider.verify_access_token(subject_token).await {
+            Ok(claims) => claims,
+            Err(AccessTokenError::Signature(SignatureError::NoKeys(_))) => {
+                return Err(OnBehalfError::CannotVerify);
+            }
+            Err(error) => {
+                tracing::info!(%workload, %error, "the token of a user is refused");
+                return Err(OnBehalfError::SubjectToken("not valid"));
+            }
+        };
+        let text = |name: &str| claims.get(name).and_then(Value::as_str);
+        let is_audience = |value: &Value| value.as_str() == Some(audience);
+        let is_for_workload = match claims.get("aud") {
+            Some(Value::Array(audiences)) => audiences.iter().any(is_audience),
+            value => value.is_some_and(is_audience),
+        };
+        if !is_for_workload {
+            return Err(OnBehalfError::SubjectToken("made for somebody else"));
+        }
+        let subject = text("sub").unwrap_or_default();
+        if client.needs_live_session && !self.is_signed_in(provider, subject, text("sid")) {
+            return Err(OnBehalfError::SubjectToken("of nobody who is signed in"));
+        }
+        let user = User {
+            issuer: Arc::clone(&provider.settings().issuer),
+            subject: subject.to_owned(),
+            provider: Arc::clone(provider),
+            token: UserToken::Presented(SecretString::from(subject_token)),
+        };
+        Ok(self.model_tokens.user_token(client, user, min_validity, wait).await?)
+    }
+
+    /// The provider whose client a token, which nobody has verified yet, says that it was given to.
+    fn given_by(&self, token: &str) -> Option<&Arc<Provider>> {
+        let claims = unverified_claims(token)?;
+        let (issuer, client) = (claims.get("iss")?.as_str()?, claims.get("azp")?.as_str()?);
+        self.providers.values().find(|provider| {
+            let settings = provider.settings();
+            &*settings.issuer == issuer && settings.client_id == client
+        })
+    }
+
+    fn is_signed_in(&self, provider: &Provider, subject: &str, sid: Option<&str>) -> bool {
+        let Some(sid) = sid else { return false };
+        let settings = provider.settings();
+        let group =
+            SessionGroup::ProviderSession { issuer: Arc::clone(&settings.issuer), sid: sid.to_owned() };
+        let mut live = self.sessions.group(&group).into_iter();
+        live.any(|(_, session)| {
+            session.provider == settings.name && session.subject == subject && !session.is_account_disabled()
+        })
+    }
+}
