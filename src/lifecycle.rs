@@ -25,10 +25,13 @@ use tonic_health::ServingStatus;
 use crate::{
     authz::{AuthorizationService, api::envoy::service::auth::v3::authorization_server::AuthorizationServer},
     clock::{SharedClock, SystemClock},
-    config::{Config, DEFAULT_CALL_TIMEOUT, ListenAddress, ModelConfig, WorkloadsConfig},
+    config::{
+        Config, DEFAULT_CALL_TIMEOUT, ListenAddress, ModelConfig, ServiceAccountsConfig, VerifiedBy,
+        WorkloadsConfig,
+    },
     crypto::{KeyRing, SharedRandom, SystemRandom},
     flow::{Flows, Refresher},
-    model_tokens::{ModelClient, ModelTokens, ServiceAccounts, Workloads},
+    model_tokens::{ModelClient, ModelTokens, Pods, ServiceAccounts, TokenReviews, Workloads},
     oidc::{HttpClient, Provider, SIGNATURE_ALGORITHMS, TokenIssuer},
     policy::Frontends,
     session::{MemoryStore, Remembered},
@@ -142,7 +145,7 @@ fn flows(config: Config, tasks: TaskTracker) -> Result<Flows, StartError> {
     let sessions = Arc::new(MemoryStore::new(config.sessions.maximum, Arc::clone(&clock)));
     let model_tokens = ModelTokens::new(
         model_clients(config.models, &providers)?,
-        workloads(config.workloads, &http, &clock),
+        workloads(config.workloads, &http, &clock)?,
         config.sessions.maximum,
         tasks.clone(),
         Arc::clone(&clock),
@@ -169,15 +172,32 @@ fn flows(config: Config, tasks: TaskTracker) -> Result<Flows, StartError> {
     })
 }
 
-fn workloads(config: WorkloadsConfig, http: &HttpClient, clock: &SharedClock) -> Workloads {
-    let service_accounts = config.service_accounts.map(|cluster| {
-        let http = cluster.http.unwrap_or_else(|| http.clone());
-        let algorithms = SIGNATURE_ALGORITHMS.to_vec();
-        let clock = Arc::clone(clock);
-        let issuer = TokenIssuer::new(cluster.issuer, http, cluster.token_file, algorithms, clock);
-        ServiceAccounts { issuer, audience: cluster.audience }
-    });
-    Workloads { keys: config.keys, service_accounts }
+fn workloads(
+    config: WorkloadsConfig,
+    http: &HttpClient,
+    clock: &SharedClock,
+) -> Result<Workloads, StartError> {
+    let pods = match config.service_accounts {
+        Some(cluster) => Some(pods(cluster, http, Arc::clone(clock))?),
+        None => None,
+    };
+    Ok(Workloads { keys: config.keys, pods })
+}
+
+fn pods(cluster: ServiceAccountsConfig, http: &HttpClient, clock: SharedClock) -> Result<Pods, StartError> {
+    let http = cluster.http.unwrap_or_else(|| http.clone());
+    let (audience, token_file) = (cluster.audience, cluster.token_file);
+    Ok(match cluster.verified_by {
+        VerifiedBy::Issuer(issuer) => {
+            let algorithms = SIGNATURE_ALGORITHMS.to_vec();
+            let issuer = TokenIssuer::new(issuer, http, token_file, algorithms, clock);
+            Pods::Keys(ServiceAccounts { issuer, audience })
+        }
+        VerifiedBy::ApiServer(server) => {
+            let token_file = token_file.ok_or("no token to ask the API server with")?;
+            Pods::Reviews(TokenReviews::new(&server, audience, http, token_file, clock)?)
+        }
+    })
 }
 
 fn model_clients(

@@ -29,4 +29,5 @@ mod step_up;
 mod step_up_refused;
 mod steps;
 mod tabs;
+mod token_review;
 mod upstream_headers;

@@ -24,7 +24,7 @@ pub use listeners::{ListenAddress, Listeners};
 pub use models::ModelConfig;
 pub use providers::{DEFAULT_CALL_TIMEOUT, ProviderConfig};
 pub use sessions::SessionSettings;
-pub use workloads::{ServiceAccountsConfig, WorkloadsConfig};
+pub use workloads::{ServiceAccountsConfig, VerifiedBy, WorkloadsConfig};
 
 use std::{fs, path::Path};
 

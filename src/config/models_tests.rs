@@ -73,6 +73,13 @@ fn every_mistake_names_its_place() {
             "http",
         ),
         ("/workloads/service_accounts", json!({}), "workloads.service_accounts.audience", "is missing"),
+        ("/workloads/service_accounts", json!({"audience": "bff"}), "workloads.service_accounts", "either"),
+        (
+            "/workloads/service_accounts",
+            json!({"api_server": "https://cluster.example", "audience": "bff"}),
+            "workloads.service_accounts.token_file",
+            "is missing",
+        ),
         (
             "/workloads/service_accounts",
             json!({"issuer": "https://cluster.example", "audience": "bff", "ca_file": "/nowhere"}),

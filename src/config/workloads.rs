@@ -26,14 +26,22 @@ pub struct WorkloadsConfig {
 
 /// A cluster whose service accounts prove who they are.
 pub struct ServiceAccountsConfig {
-    /// The issuer of its tokens.
-    pub issuer: Arc<str>,
+    /// Who says so.
+    pub verified_by: VerifiedBy,
     /// The audience that they must be made for.
     pub audience: Arc<str>,
     /// How the cluster is called, if it has certificate authorities of its own.
     pub http: Option<HttpClient>,
     /// A file with a token to ask the cluster with.
     pub token_file: Option<PathBuf>,
+}
+
+/// Who says whose a service-account token is.
+pub enum VerifiedBy {
+    /// The keys of the issuer with this name.
+    Issuer(Arc<str>),
+    /// The API server at this address.
+    ApiServer(Url),
 }
 
 #[derive(Default, Deserr)]
@@ -59,6 +67,8 @@ struct KeySection {
 struct ServiceAccountsSection {
     #[deserr(default)]
     issuer: Option<String>,
+    #[deserr(default)]
+    api_server: Option<String>,
     #[deserr(default)]
     audience: Option<String>,
     #[deserr(default)]
@@ -124,19 +134,30 @@ fn read_digest(text: &str) -> Option<[u8; 32]> {
     Some(digest)
 }
 
+fn check_url(text: &str, at: &At<'_>, checker: &mut Checker<'_>) -> Option<Url> {
+    let url = Url::parse(text).map_err(|error| format!("is not a URL: {error}"));
+    let url = url.and_then(|url| check_scheme(&url).map(|()| url).map_err(|message| message.to_string()));
+    url.map_err(|message| checker.error(at, message)).ok()
+}
+
 impl ServiceAccountsSection {
     fn check(self, at: &At<'_>, checker: &mut Checker<'_>) -> Option<ServiceAccountsConfig> {
-        let issuer = checker.required(self.issuer, &at.key("issuer"));
-        if let Some(issuer) = &issuer {
-            match Url::parse(issuer) {
-                Ok(url) => {
-                    if let Err(message) = check_scheme(&url) {
-                        checker.error(&at.key("issuer"), message);
-                    }
-                }
-                Err(error) => checker.error(&at.key("issuer"), format!("is not a URL: {error}")),
+        let verified_by = match (self.issuer, self.api_server) {
+            (Some(issuer), None) => {
+                check_url(&issuer, &at.key("issuer"), checker).map(|_| VerifiedBy::Issuer(issuer.into()))
             }
-        }
+            (None, Some(server)) => {
+                if self.token_file.is_none() {
+                    checker
+                        .error(&at.key("token_file"), "is missing: the API server reviews for nobody else");
+                }
+                check_url(&server, &at.key("api_server"), checker).map(VerifiedBy::ApiServer)
+            }
+            _ => {
+                checker.error(at, "must have either issuer or api_server");
+                None
+            }
+        };
         let audience = checker.required(self.audience, &at.key("audience"));
         if audience.as_ref().is_some_and(String::is_empty) {
             checker.error(&at.key("audience"), "is empty");
@@ -151,7 +172,7 @@ impl ServiceAccountsSection {
             client.map_err(|message| checker.error(&at, message)).ok()
         });
         Some(ServiceAccountsConfig {
-            issuer: issuer?.into(),
+            verified_by: verified_by?,
             audience: audience?.into(),
             http,
             token_file: self.token_file.map(PathBuf::from),

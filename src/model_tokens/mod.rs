@@ -8,6 +8,7 @@ mod error;
 mod obtain;
 mod service_account;
 mod token;
+mod token_review;
 mod workload;
 
 pub use client::{ModelClient, ModelGrant, ModelLifetimes, OnBehalf};
@@ -15,7 +16,8 @@ pub use error::ModelTokenError;
 pub use obtain::{User, UserToken};
 pub use service_account::ServiceAccounts;
 pub use token::ModelToken;
-pub use workload::{StaticKey, Workload, WorkloadError, Workloads};
+pub use token_review::TokenReviews;
+pub use workload::{Pods, StaticKey, Workload, WorkloadError, Workloads};
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 

@@ -42,12 +42,20 @@ fn read(claims: &Map<String, Value>, audience: &str) -> Option<Workload> {
         Value::Array(audiences) => audiences.iter().any(is_audience),
         value => is_audience(value),
     };
-    let (namespace, name) = claims.get("sub")?.as_str()?.strip_prefix(SUBJECT)?.split_once(':')?;
+    let account = service_account(claims.get("sub")?.as_str()?)?;
     let details = claims.get("kubernetes.io")?;
-    let agree = details.get("namespace")?.as_str() == Some(namespace)
-        && details.get("serviceaccount")?.get("name")?.as_str() == Some(name);
-    (is_for_us && agree && !namespace.is_empty() && !name.is_empty())
-        .then(|| Workload::ServiceAccount { namespace: namespace.into(), name: name.into() })
+    let in_details = Workload::ServiceAccount {
+        namespace: details.get("namespace")?.as_str()?.into(),
+        name: details.get("serviceaccount")?.get("name")?.as_str()?.into(),
+    };
+    (is_for_us && account == in_details).then_some(account)
+}
+
+/// The service account that a name of Kubernetes' stands for: `system:serviceaccount:NAMESPACE:NAME`.
+pub(super) fn service_account(name: &str) -> Option<Workload> {
+    let (namespace, name) = name.strip_prefix(SUBJECT)?.split_once(':')?;
+    let is_whole = !namespace.is_empty() && !name.is_empty() && !name.contains(':');
+    is_whole.then(|| Workload::ServiceAccount { namespace: namespace.into(), name: name.into() })
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@ use std::{fmt, sync::Arc};
 
 use subtle::ConstantTimeEq;
 
-use super::ServiceAccounts;
+use super::{ServiceAccounts, TokenReviews};
 use crate::crypto::sha256;
 
 /// A workload that has proved who it is.
@@ -44,8 +44,16 @@ pub enum WorkloadError {
 pub struct Workloads {
     /// The static keys.
     pub keys: Vec<StaticKey>,
-    /// The service accounts of a cluster.
-    pub service_accounts: Option<ServiceAccounts>,
+    /// The pods of a cluster.
+    pub pods: Option<Pods>,
+}
+
+/// How pods prove who they are.
+pub enum Pods {
+    /// By the cluster's keys.
+    Keys(ServiceAccounts),
+    /// By the API server's word.
+    Reviews(TokenReviews),
 }
 
 impl Workloads {
@@ -54,9 +62,10 @@ impl Workloads {
     /// # Errors
     /// [`WorkloadError`] when it is nobody's.
     pub async fn identify(&self, credential: &str) -> Result<Workload, WorkloadError> {
-        match (self.key(credential), &self.service_accounts) {
+        match (self.key(credential), &self.pods) {
             (Some(workload), _) => Ok(workload),
-            (None, Some(accounts)) => accounts.identify(credential).await,
+            (None, Some(Pods::Keys(accounts))) => accounts.identify(credential).await,
+            (None, Some(Pods::Reviews(reviews))) => reviews.identify(credential).await,
             (None, None) => Err(WorkloadError::Invalid),
         }
     }
@@ -97,7 +106,7 @@ mod tests {
     async fn a_key_is_known_by_its_digest() {
         let key = |name: &str, key: &str| StaticKey { name: name.into(), digest: sha256(key.as_bytes()) };
         let keys = vec![key("dev", "one-key"), key("ci", "another-key")];
-        let workloads = Workloads { keys, service_accounts: None };
+        let workloads = Workloads { keys, pods: None };
         assert_eq!(workloads.identify("another-key").await, Ok(Workload::Key("ci".into())));
         for credential in ["", "one-key ", "ONE-KEY", "one"] {
             assert_eq!(workloads.identify(credential).await, Err(WorkloadError::Invalid), "{credential}");

@@ -85,6 +85,21 @@ impl HttpClient {
         self.send(self.client.request(Method::POST, url).form(form), authorization).await
     }
 
+    /// Posts JSON to something that is no OpenID provider; gives the status and the body.
+    ///
+    /// # Errors
+    /// [`TransportError`] when there is no answer that says anything.
+    pub async fn post_json(
+        &self,
+        url: Url,
+        body: String,
+        authorization: header::HeaderValue,
+    ) -> Result<(u16, Vec<u8>), TransportError> {
+        let request = self.client.request(Method::POST, url).header(header::CONTENT_TYPE, "application/json");
+        let response = self.send(request.body(body), Some(authorization)).await?;
+        Ok((response.status.as_u16(), response.body))
+    }
+
     async fn send(
         &self,
         mut request: reqwest::RequestBuilder,
