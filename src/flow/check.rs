@@ -295,6 +295,9 @@ impl From<ModelTokenError> for Refusal {
             ModelTokenError::UserNotLinked => Self::UserNotLinked,
             ModelTokenError::Unavailable { retry_after } => Self::NoModelToken { retry_after },
             ModelTokenError::TooManyUsers => Self::NoModelToken { retry_after: Duration::from_secs(5) },
+            ModelTokenError::SubjectTokenRefused => {
+                Self::NoModelToken { retry_after: Duration::from_secs(1) }
+            }
             ModelTokenError::UnknownModel
             | ModelTokenError::ModelNotNamed
             | ModelTokenError::UserNeeded

@@ -34,6 +34,8 @@ impl Flows {
     /// client allows it for this workload; the token is a user's access token that one of our own clients was given, is
     /// made for this workload and not bound to a key; and the user is still signed in here.
     ///
+    /// Returns whose token it is as well.
+    ///
     /// # Errors
     /// [`OnBehalfError`] names the first condition that does not hold.
     pub async fn model_token_on_behalf(
@@ -43,9 +45,16 @@ impl Flows {
         subject_token: &str,
         min_validity: Duration,
         wait: Duration,
-    ) -> Result<Arc<ModelToken>, OnBehalfError> {
-        let allowed = client.on_behalf.iter().find(|allowed| allowed.workload == *workload);
-        let audience = &*allowed.ok_or(OnBehalfError::NotAllowed)?.audience;
+    ) -> Result<(Arc<ModelToken>, String), OnBehalfError> {
+        let audiences: Vec<&str> = client
+            .on_behalf
+            .iter()
+            .filter(|allowed| allowed.workload == *workload)
+            .map(|allowed| allowed.audience.as_str())
+            .collect();
+        if audiences.is_empty() {
+            return Err(OnBehalfError::NotAllowed);
+        }
         let provider = self.given_by(subject_token).ok_or(OnBehalfError::SubjectToken("not ours"))?;
         let claims = match provider.verify_access_token(subject_token).await {
             Ok(claims) => claims,
@@ -58,7 +67,7 @@ impl Flows {
             }
         };
         let text = |name: &str| claims.get(name).and_then(Value::as_str);
-        let is_audience = |value: &Value| value.as_str() == Some(audience);
+        let is_audience = |value: &Value| value.as_str().is_some_and(|value| audiences.contains(&value));
         let is_for_workload = match claims.get("aud") {
             Some(Value::Array(audiences)) => audiences.iter().any(is_audience),
             value => value.is_some_and(is_audience),
@@ -76,7 +85,13 @@ impl Flows {
             provider: Arc::clone(provider),
             token: UserToken::Presented(SecretString::from(subject_token)),
         };
-        Ok(self.model_tokens.user_token(client, user, min_validity, wait).await?)
+        match self.model_tokens.user_token(client, user, min_validity, wait).await {
+            Ok(token) => Ok((token, subject.to_owned())),
+            Err(ModelTokenError::SubjectTokenRefused) => {
+                Err(OnBehalfError::SubjectToken("not exchanged any more"))
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// The provider whose client a token, which nobody has verified yet, says that it was given to.

@@ -99,7 +99,7 @@ impl Cache {
                 return Ok(token);
             }
             // A new one would live no longer either.
-            if min_validity > token.lifetime {
+            if min_validity > token.lifetime && life > needed_at_least(client, &token) {
                 return Err(ModelTokenError::ValidityTooLong);
             }
         }
@@ -108,7 +108,7 @@ impl Cache {
             waited.unwrap_or(Err(ModelTokenError::Unavailable { retry_after: Duration::from_secs(1) }))?;
         if token.life(self.clock.now()) > needed(&token) {
             Ok(token)
-        } else if min_validity > client.lifetimes.least_life {
+        } else if min_validity > token.lifetime {
             Err(ModelTokenError::ValidityTooLong)
         } else {
             Err(ModelTokenError::Unavailable { retry_after: Duration::from_secs(1) })
@@ -201,17 +201,23 @@ impl Cache {
                     *attempts = Attempts::default();
                     Ok(token)
                 }
-                Err(failure) => Err(attempts.note(failure, clock.now())),
+                Err(Failure::Caller(error)) => Err(error),
+                Err(Failure::Final(error)) => Err(attempts.note(None, Some(error), clock.now())),
+                Err(Failure::Passing(asked_for)) => Err(attempts.note(asked_for, None, clock.now())),
             }
         }
     }
 }
 
 /// How much life a token must have to be handed out. One that is short-lived from the start must be of use too.
+fn needed_at_least(client: &ModelClient, token: &ModelToken) -> Duration {
+    client.lifetimes.least_life.min(token.lifetime / 6)
+}
+
+/// The same for whoever asks for more.
 fn needed(client: &ModelClient, token: &ModelToken, min_validity: Duration) -> Duration {
-    let least_life = client.lifetimes.least_life.min(token.lifetime / 6);
     // At least so long, while the comparison is with more than.
-    least_life.max(min_validity.saturating_sub(Duration::from_secs(1)))
+    needed_at_least(client, token).max(min_validity.saturating_sub(Duration::from_secs(1)))
 }
 
 impl Attempts {
@@ -223,16 +229,17 @@ impl Attempts {
         (!pause.is_zero()).then(|| error.clone().unwrap_or_else(unavailable))
     }
 
-    /// Notes a failure; gives what whoever asks is told.
-    fn note(&mut self, failure: Failure, now: Timestamp) -> ModelTokenError {
+    /// Notes a failure, with the pause that the realm asks for and what whoever asks is told if it is not just to come
+    /// back; gives what they are told.
+    fn note(
+        &mut self,
+        asked_for: Option<Duration>,
+        error: Option<ModelTokenError>,
+        now: Timestamp,
+    ) -> ModelTokenError {
         self.failures = self.failures.saturating_add(1);
         let doubled = Duration::from_secs(1 << self.failures.min(5)).min(LONGEST_PAUSE);
-        let (pause, error) = match failure {
-            Failure::Final(error) => (doubled, Some(error)),
-            Failure::Passing(asked_for) => {
-                (doubled.max(asked_for.unwrap_or_default().min(LONGEST_PAUSE)), None)
-            }
-        };
+        let pause = doubled.max(asked_for.unwrap_or_default().min(LONGEST_PAUSE));
         self.failure = Some((now + pause, error.clone()));
         error.unwrap_or(ModelTokenError::Unavailable { retry_after: pause })
     }

@@ -172,6 +172,9 @@ async fn a_token_lives_as_long_as_is_asked_for_or_it_is_said_that_none_does() {
         assert_eq!(test.ask(Owner::Service, 61).await, Err(ModelTokenError::ValidityTooLong));
     }
     assert_eq!(test.calls(), 2, "that is known without asking");
+    test.advance(60);
+    assert_eq!(test.ask(Owner::Service, 61).await, Err(ModelTokenError::ValidityTooLong));
+    assert_eq!(test.calls(), 3, "asked again once the old token tells nothing any more");
     let empty = super::tests::test();
     assert_eq!(empty.ask(Owner::Service, 61).await, Err(ModelTokenError::ValidityTooLong));
 }
@@ -212,4 +215,27 @@ async fn a_caller_that_leaves_does_not_lose_the_token() {
     assert_eq!(test.service().await.as_deref(), Ok("token-1"));
     assert_eq!(test.calls(), 1);
     assert_eq!(test.clock.now(), Timestamp::from_unix(1_000_000));
+}
+
+#[tokio::test]
+async fn what_one_caller_brings_holds_nobody_else_back() {
+    let test = test();
+    *test.realm.fails.lock() = Some(|| Failure::Caller(ModelTokenError::SubjectTokenRefused));
+    assert_eq!(test.ask(user("alice"), 0).await, Err(ModelTokenError::SubjectTokenRefused));
+    *test.realm.fails.lock() = None;
+    assert_eq!(test.ask(user("alice"), 0).await.as_deref(), Ok("token-2"));
+}
+
+#[tokio::test]
+async fn a_pause_that_the_realm_asks_for_is_kept() {
+    let test = test();
+    *test.realm.fails.lock() = Some(|| Failure::Passing(Some(Duration::from_secs(20))));
+    let retry_after = Duration::from_secs(20);
+    assert_eq!(test.service().await, Err(ModelTokenError::Unavailable { retry_after }));
+    *test.realm.fails.lock() = None;
+    test.advance(19);
+    let retry_after = Duration::from_secs(1);
+    assert_eq!(test.service().await, Err(ModelTokenError::Unavailable { retry_after }));
+    test.advance(1);
+    assert_eq!(test.service().await.as_deref(), Ok("token-2"));
 }

@@ -15,6 +15,9 @@ pub enum ModelTokenError {
     /// The second realm does not know the user.
     #[error("the realm of the models does not know the user")]
     UserNotLinked,
+    /// The first realm does not exchange the user's token: the sign-in is over.
+    #[error("the token of the user is refused")]
+    SubjectTokenRefused,
     /// No token of the realm lives as long as is asked for.
     #[error("no token lives for so long")]
     ValidityTooLong,

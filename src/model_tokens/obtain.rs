@@ -44,6 +44,8 @@ impl UserToken {
 pub(super) enum Failure {
     /// It is of no use to ask again soon: the answer for whoever asks.
     Final(ModelTokenError),
+    /// What this caller brought is not good; nobody else is held back by it.
+    Caller(ModelTokenError),
     /// The realm may be asked again after a pause, or after this.
     Passing(Option<Duration>),
 }
@@ -59,19 +61,38 @@ impl ModelClient {
     pub(super) async fn obtain_for(&self, user: &User) -> Result<TokenSet, Failure> {
         let audience = &*self.provider.settings().issuer;
         let assertion = user.provider.exchange(user.token.access_token(), audience).await;
-        let assertion = assertion.map_err(|error| self.failed(&user.provider, &error))?;
+        let assertion = assertion.map_err(|error| self.exchange_failed(user, &error))?;
         let tokens = self.provider.jwt_authorization_grant(&assertion.access_token, self.wanted()).await;
-        tokens.map_err(|error| self.failed(&self.provider, &error))
+        tokens.map_err(|error| match error {
+            TokenError::Rejected { description } if description == NOT_LINKED => {
+                tracing::info!(model = &*self.name, "the user is not linked");
+                Failure::Final(ModelTokenError::UserNotLinked)
+            }
+            error => self.failed(&self.provider, &error),
+        })
+    }
+
+    fn exchange_failed(&self, user: &User, error: &TokenError) -> Failure {
+        // What Keycloak says of a token whose session is over: a word about this token and nobody else's.
+        let is_refused = match error {
+            TokenError::Rejected { .. } => true,
+            TokenError::Configuration { error, description } => {
+                matches!(error.as_str(), "invalid_request" | "invalid_token")
+                    && description == "Invalid token"
+            }
+            _ => false,
+        };
+        match (&user.token, is_refused) {
+            (UserToken::Presented(_), true) => Failure::Caller(ModelTokenError::SubjectTokenRefused),
+            (UserToken::Session(_), true) => Failure::Passing(None),
+            (_, false) => self.failed(&user.provider, error),
+        }
     }
 
     fn failed(&self, provider: &Provider, error: &TokenError) -> Failure {
         let (model, client) = (&*self.name, provider.settings().client_id.as_str());
         let provider = &*provider.settings().name;
         match error {
-            TokenError::Rejected { description } if description == NOT_LINKED => {
-                tracing::info!(model, provider, "the user is not linked");
-                Failure::Final(ModelTokenError::UserNotLinked)
-            }
             TokenError::Rejected { .. } | TokenError::Configuration { .. } | TokenError::Proof(_) => {
                 tracing::error!(model, provider, client, %error, "no model token");
                 Failure::Passing(None)

@@ -37,18 +37,22 @@ impl ServiceAccounts {
 
 /// The service account that verified claims name, if they are made for this audience and agree with each other.
 fn read(claims: &Map<String, Value>, audience: &str) -> Option<Workload> {
-    let is_audience = |value: &Value| value.as_str() == Some(audience);
-    let is_for_us = match claims.get("aud")? {
-        Value::Array(audiences) => audiences.iter().any(is_audience),
-        value => is_audience(value),
-    };
     let account = service_account(claims.get("sub")?.as_str()?)?;
     let details = claims.get("kubernetes.io")?;
     let in_details = Workload::ServiceAccount {
         namespace: details.get("namespace")?.as_str()?.into(),
         name: details.get("serviceaccount")?.get("name")?.as_str()?.into(),
     };
-    (is_for_us && account == in_details).then_some(account)
+    (has_audience(claims, audience) && account == in_details).then_some(account)
+}
+
+/// Whether a token is made for this audience, alone or among others.
+pub(super) fn has_audience(claims: &Map<String, Value>, audience: &str) -> bool {
+    let is_audience = |value: &Value| value.as_str() == Some(audience);
+    match claims.get("aud") {
+        Some(Value::Array(audiences)) => audiences.iter().any(is_audience),
+        value => value.is_some_and(is_audience),
+    }
 }
 
 /// The service account that a name of Kubernetes' stands for: `system:serviceaccount:NAMESPACE:NAME`.

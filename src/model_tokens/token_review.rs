@@ -1,14 +1,24 @@
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use reqwest::{Url, header::HeaderValue};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tokio::{sync::Mutex, time::timeout};
 
-use super::{Workload, WorkloadError, service_account::service_account};
+use super::{
+    Workload, WorkloadError,
+    service_account::{has_audience, service_account},
+};
 use crate::{
-    clock::SharedClock,
+    clock::{SharedClock, Timestamp},
     crypto::sha256,
-    oidc::HttpClient,
+    oidc::{HttpClient, unverified_claims},
     session::{Full, Remembered},
 };
 
@@ -20,6 +30,12 @@ const REFUSAL_LIFETIME: Duration = Duration::from_secs(5);
 
 /// How many tokens are remembered.
 const MAXIMUM: usize = 10_000;
+
+/// How many reviews may be under way at once.
+const LANES: usize = 16;
+
+/// How long the API server is left alone after it did not answer.
+const PAUSE: Duration = Duration::from_secs(2);
 
 /// How long the API server may take.
 const REVIEW_TIMEOUT: Duration = Duration::from_secs(5);
@@ -33,8 +49,10 @@ pub struct TokenReviews {
     /// Read at every call, since such a token is replaced all the time.
     token_file: PathBuf,
     known: Remembered<[u8; 32], Option<Workload>>,
-    /// One review at a time, so that a pod that asks a thousand times at once is reviewed once.
-    turn: Mutex<()>,
+    /// A pod that asks a thousand times at once is reviewed once, and all of them are so many reviews at once at most.
+    turns: Box<[Mutex<()>; LANES]>,
+    /// The API server is left alone until then.
+    away_until: AtomicU64,
     clock: SharedClock,
 }
 
@@ -53,7 +71,8 @@ impl TokenReviews {
     ) -> Result<Self, url::ParseError> {
         let url = server.join("/apis/authentication.k8s.io/v1/tokenreviews")?;
         let known = Remembered::new(MAXIMUM, Arc::clone(&clock));
-        Ok(Self { url, audience, http, token_file, known, turn: Mutex::default(), clock })
+        let turns = Box::default();
+        Ok(Self { url, audience, http, token_file, known, turns, away_until: AtomicU64::new(0), clock })
     }
 
     /// Whose token this is.
@@ -62,22 +81,33 @@ impl TokenReviews {
         if let Some(known) = self.known.get(&key) {
             return known.ok_or(WorkloadError::Invalid);
         }
+        // Nobody has verified this, but what does not even claim it need not be shown to the API server.
+        let claimed = unverified_claims(token)
+            .filter(|claims| claims_to_be_good(claims, &self.audience, self.clock.now()));
+        if claimed.is_none() {
+            return Err(WorkloadError::Invalid);
+        }
         let reviewed = timeout(REVIEW_TIMEOUT, self.review_once(key, token)).await;
         reviewed.unwrap_or(Err(WorkloadError::Unavailable))
     }
 
     async fn review_once(&self, key: [u8; 32], token: &str) -> Result<Workload, WorkloadError> {
-        let _turn = self.turn.lock().await;
+        let _turn = self.turns[usize::from(key[0]) % LANES].lock().await;
         if let Some(known) = self.known.get(&key) {
             return known.ok_or(WorkloadError::Invalid);
         }
+        let now = self.clock.now();
+        if now.as_unix() < self.away_until.load(Ordering::Acquire) {
+            return Err(WorkloadError::Unavailable);
+        }
         let workload = self.review(token).await.map_err(|error| {
             tracing::warn!(%error, "the API server does not review tokens");
+            self.away_until.store((now + PAUSE).as_unix(), Ordering::Release);
             WorkloadError::Unavailable
         })?;
         let lifetime = if workload.is_some() { LIFETIME } else { REFUSAL_LIFETIME };
         let latest = |_, latest| latest;
-        if let Err(Full) = self.known.put(key, workload.clone(), self.clock.now() + lifetime, latest) {
+        if let Err(Full) = self.known.put(key, workload.clone(), now + lifetime, latest) {
             tracing::warn!("more tokens of pods are in use than can be remembered");
         }
         workload.ok_or(WorkloadError::Invalid)
@@ -102,6 +132,13 @@ impl TokenReviews {
         let answer: Value = serde_json::from_slice(&body).map_err(|_| "not JSON".to_owned())?;
         Ok(read(&answer, &self.audience))
     }
+}
+
+/// Whether a token says of itself that it is one of a service account, for this audience, and not over.
+fn claims_to_be_good(claims: &Map<String, Value>, audience: &str, now: Timestamp) -> bool {
+    let is_live = claims.get("exp").and_then(Value::as_u64).is_some_and(|end| end > now.as_unix());
+    let subject = claims.get("sub").and_then(Value::as_str);
+    is_live && has_audience(claims, audience) && subject.and_then(service_account).is_some()
 }
 
 /// The service account that a review names, if the API server says that the token is good for this audience. One that

@@ -69,14 +69,11 @@ impl TokenIssuer {
     /// # Errors
     /// [`IssuedTokenError`] names the first check that failed.
     pub async fn verify(&self, token: &str) -> Result<Map<String, Value>, IssuedTokenError> {
-        let keys_uri = {
-            let (http, issuer) = (self.http.clone(), Arc::clone(&self.issuer));
-            let bearer = self.bearer();
-            self.keys_uri.get(move || fetch_keys_uri(http, issuer, bearer)).await
-        };
+        let (http, issuer, bearer) = (self.http.clone(), Arc::clone(&self.issuer), self.bearer_file.clone());
+        let keys_uri = self.keys_uri.get(move || fetch_keys_uri(http, issuer, bearer)).await;
         let keys_uri = keys_uri.map_err(SignatureError::NoKeys)?;
-        let (http, bearer) = (self.http.clone(), self.bearer());
-        let fetch = move || KeySet::fetch(http, Url::clone(&keys_uri), bearer);
+        let (http, issuer, bearer) = (self.http.clone(), Arc::clone(&self.issuer), self.bearer_file.clone());
+        let fetch = move || fetch_keys(http, issuer, Url::clone(&keys_uri), bearer);
         let token = verify(token, &self.algorithms, &self.keys, fetch).await?;
         self.check(&token.claims)?;
         Ok(token.claims)
@@ -88,25 +85,41 @@ impl TokenIssuer {
         }
         check_times(claims, CLOCK_SKEW, self.clock.now())
     }
+}
 
-    fn bearer(&self) -> Option<HeaderValue> {
-        let token = std::fs::read_to_string(self.bearer_file.as_ref()?).ok()?;
-        let mut value = HeaderValue::from_str(&format!("Bearer {}", token.trim())).ok()?;
-        value.set_sensitive(true);
-        Some(value)
-    }
+/// What the issuer is asked with.
+async fn authorization(bearer_file: Option<PathBuf>) -> Result<Option<HeaderValue>, ProviderError> {
+    let Some(file) = bearer_file else { return Ok(None) };
+    let invalid = |error: String| ProviderError::Invalid(format!("{}: {error}", file.display()));
+    let token = tokio::fs::read_to_string(&file).await.map_err(|error| invalid(error.to_string()))?;
+    let value = HeaderValue::from_str(&format!("Bearer {}", token.trim()));
+    let mut value = value.map_err(|_| invalid("holds no token".to_owned()))?;
+    value.set_sensitive(true);
+    Ok(Some(value))
+}
+
+/// Fetches the keys. Where they lie elsewhere than the issuer, nobody there is shown the token that is for the issuer.
+async fn fetch_keys(
+    http: HttpClient,
+    issuer: Arc<str>,
+    keys_uri: Url,
+    bearer_file: Option<PathBuf>,
+) -> Result<KeySet, ProviderError> {
+    let is_issuer = Url::parse(&issuer).is_ok_and(|issuer| issuer.origin() == keys_uri.origin());
+    let bearer = authorization(bearer_file.filter(|_| is_issuer)).await?;
+    KeySet::fetch(http, keys_uri, bearer).await
 }
 
 /// Reads where the keys are from the discovery document (OpenID Connect Discovery 1.0 section 4).
 async fn fetch_keys_uri(
     http: HttpClient,
     issuer: Arc<str>,
-    bearer: Option<HeaderValue>,
+    bearer_file: Option<PathBuf>,
 ) -> Result<Url, ProviderError> {
     let invalid = |what: String| ProviderError::Invalid(format!("discovery document of {issuer}: {what}"));
     let url = format!("{}/.well-known/openid-configuration", issuer.trim_end_matches('/'));
     let url = Url::parse(&url).map_err(|error| invalid(error.to_string()))?;
-    let response = http.get_json(url, bearer).await?;
+    let response = http.get_json(url, authorization(bearer_file).await?).await?;
     if !response.status.is_success() {
         return Err(invalid(format!("status {}", response.status)));
     }

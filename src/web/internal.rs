@@ -36,6 +36,14 @@ const SUBJECT_TOKEN: &str = "x-subject-token";
 const TOKEN_EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
 
+/// A token, and whose it is.
+struct Given<'a> {
+    client: &'a Arc<ModelClient>,
+    token: Arc<ModelToken>,
+    /// The user, if it is not the client's own.
+    subject: Option<String>,
+}
+
 /// A workload gets no token. What each failure becomes stands in one table, [`Refused::answer`].
 enum Refused {
     NoEndpoint,
@@ -85,6 +93,9 @@ impl Refused {
                 ModelTokenError::UserNotLinked => {
                     (403, "user_not_linked", "The realm of the models does not know this user.")
                 }
+                ModelTokenError::SubjectTokenRefused => {
+                    (401, "invalid_subject_token", "The token of the user is not good for this.")
+                }
                 ModelTokenError::ValidityTooLong => {
                     (400, "validity_too_long", "No token of this model lives for so long.")
                 }
@@ -106,14 +117,22 @@ impl Refused {
         Answer { status, code, message, retry_after }
     }
 
+    /// What the log says besides the word that the workload is told.
+    fn cause(&self) -> Option<String> {
+        match self {
+            Self::OnBehalf(error) => Some(error.to_string()),
+            _ => None,
+        }
+    }
+
     /// What a workload is told by `WWW-Authenticate` (RFC 6750 section 3).
     fn challenge(&self) -> Option<&'static str> {
         match self {
             Self::NoCredential => Some("Bearer"),
             // The workload reads its token anew and comes back.
-            Self::BadCredential | Self::OnBehalf(OnBehalfError::SubjectToken(_)) => {
-                Some("Bearer error=\"invalid_token\"")
-            }
+            Self::BadCredential => Some("Bearer error=\"invalid_token\""),
+            // Its own token is good: reading it anew would change nothing.
+            Self::OnBehalf(OnBehalfError::SubjectToken(_)) => Some("Bearer"),
             _ => None,
         }
     }
@@ -141,16 +160,24 @@ pub(super) async fn serve(State(flows): State<Arc<Flows>>, request: HttpRequest)
     let request_id = RequestId::of(given_id, &*flows.random);
     let mut workload = None;
     let reply = match model_token(&flows, &parts, body, &mut workload).await {
-        Ok((client, token)) => {
+        Ok(Given { client, token, subject }) => {
             let (model, workload) = (&*client.name, workload.as_ref().map(ToString::to_string));
-            tracing::info!(request_id = request_id.as_str(), model, workload, "model token given");
+            tracing::info!(request_id = request_id.as_str(), model, workload, subject, "model token given");
             Reply::json(StatusCode::OK, shown(client, &token, flows.clock.now()).to_string())
         }
         Err(refused) => {
             let answer = refused.answer();
             let workload = workload.as_ref().map(ToString::to_string);
             let (status, reason) = (answer.status, answer.code);
-            tracing::info!(request_id = request_id.as_str(), workload, status, reason, "model token refused");
+            let cause = refused.cause();
+            tracing::info!(
+                request_id = request_id.as_str(),
+                workload,
+                status,
+                reason,
+                cause,
+                "model token refused"
+            );
             let status = StatusCode::from_u16(status).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
             let reply = Reply::json(status, answer.json(request_id.as_str(), None));
             let reply = reply.retry_after(answer.retry_after);
@@ -173,7 +200,7 @@ async fn model_token<'a>(
     parts: &Parts,
     body: Body,
     workload: &mut Option<Workload>,
-) -> Result<(&'a Arc<ModelClient>, Arc<ModelToken>), Refused> {
+) -> Result<Given<'a>, Refused> {
     if parts.uri.path() != MODEL_TOKENS {
         return Err(Refused::NoEndpoint);
     }
@@ -193,10 +220,12 @@ async fn model_token<'a>(
     match subject_token(parts, body).await? {
         Some(token) => {
             let token = flows.model_token_on_behalf(client, workload, &token, min_validity, WAIT).await;
-            Ok((client, token.map_err(Refused::OnBehalf)?))
+            let (token, subject) = token.map_err(Refused::OnBehalf)?;
+            Ok(Given { client, token, subject: Some(subject) })
         }
         None if client.allows(workload) => {
-            Ok((client, tokens.service_token(client, min_validity, WAIT).await?))
+            let token = tokens.service_token(client, min_validity, WAIT).await?;
+            Ok(Given { client, token, subject: None })
         }
         None => Err(Refused::NotAllowed),
     }
