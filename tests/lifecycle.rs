@@ -154,11 +154,12 @@ async fn envoys_health_check_finds_it_serving() {
 #[tokio::test]
 async fn it_listens_on_unix_sockets() {
     let dir = files::temporary("test-");
-    let (grpc, browser) = (dir.path().join("grpc.sock"), dir.path().join("browser.sock"));
+    let [grpc, browser, internal] =
+        ["grpc.sock", "browser.sock", "internal.sock"].map(|name| dir.path().join(name));
     // What a process that was killed leaves behind.
     drop(std::os::unix::net::UnixListener::bind(&grpc).expect("a socket can be bound"));
-    let listeners =
-        json!({"grpc": format!("unix:{}", grpc.display()), "browser": format!("unix:{}", browser.display())});
+    let unix = |path: &std::path::Path| format!("unix:{}", path.display());
+    let listeners = json!({"grpc": unix(&grpc), "browser": unix(&browser), "internal": unix(&internal)});
     let pipes = [grpc.clone(), browser.clone()].map(|path| json!({"pipe": {"path": path}}));
     let mut stand = Stand::builder()
         .program(move |config| config["listeners"] = listeners)
@@ -175,8 +176,9 @@ async fn it_listens_on_unix_sockets() {
     wait::until("an answer", SOON, async || (probe.fetch(&url).await.status == 200).then_some(())).await;
     let agent = signed_in(&stand, "alice").await;
     assert_eq!(agent.fetch(format!("{}/auth/me", stand.app())).await.status, 200);
+    assert!(internal.exists(), "workloads have one too");
     assert_eq!(stand.program.process().stop().await.code(), Some(0));
-    assert!(!grpc.exists() && !browser.exists(), "its sockets go with it");
+    assert!(!grpc.exists() && !browser.exists() && !internal.exists(), "its sockets go with it");
 }
 
 #[tokio::test]

@@ -110,6 +110,7 @@ async fn nobody_else_gets_one() {
         ("?model=unknown", 404, "unknown_model"),
         ("?min_validity=soon", 400, "invalid_min_validity"),
         ("?min_validity=-1", 400, "invalid_min_validity"),
+        ("?model=ml&model=ml", 400, "invalid_request"),
     ] {
         let answer = ask(&stand, query).await;
         assert_eq!((answer.status, answer.json()["error"].as_str()), (status, Some(error)), "{query}");

@@ -72,10 +72,13 @@ async fn a_workload_gets_the_model_token_of_the_user_who_called_it() {
         (200, &json!(model_token)),
         "the same by POST"
     );
+    assert_eq!(answer.json()["issued_token_type"], ACCESS_TOKEN);
     for (what, fields) in [
         ("no token", &form[..1]),
         ("no type", &form[..2]),
         ("two tokens", &[form[0], form[1], form[1], form[2]]),
+        ("a scope of one's own", &[form[0], form[1], form[2], ("scope", "admin")]),
+        ("an actor", &[form[0], form[1], form[2], ("actor_token", "x")]),
         ("another grant", &[("grant_type", "client_credentials"), form[1], form[2]]),
         (
             "another type",

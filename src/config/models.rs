@@ -169,6 +169,9 @@ impl ModelSection {
         if self.scopes.iter().any(|scope| scope.is_empty() || scope.contains(char::is_whitespace)) {
             checker.error(&at.key("scopes"), "must each be one word");
         }
+        if self.audience.as_ref().is_some_and(String::is_empty) {
+            checker.error(&at.key("audience"), "is empty");
+        }
         if self.refresh_ahead.0 <= self.least_token_life.0 {
             checker.error(&at.key("refresh_ahead"), "must be longer than least_token_life");
         }

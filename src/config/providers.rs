@@ -209,6 +209,9 @@ impl ProviderSection {
             ("private_key", self.private_key.is_some()),
             ("client_assertion_file", self.client_assertion_file.is_some()),
         ];
+        if self.private_key_id.is_some() && self.private_key.is_none() {
+            checker.error(&at.key("private_key_id"), "needs a private_key");
+        }
         let needed = match method {
             Method::Basic | Method::Post => Some("client_secret"),
             Method::PrivateKeyJwt => Some("private_key"),

@@ -125,7 +125,7 @@ fn check_keys(sections: Vec<KeySection>, at: &At<'_>, checker: &mut Checker<'_>)
 
 fn read_digest(text: &str) -> Option<[u8; 32]> {
     let mut digest = [0; 32];
-    if text.len() != 64 || !text.is_ascii() {
+    if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return None;
     }
     for (byte, digits) in digest.iter_mut().zip(text.as_bytes().chunks(2)) {

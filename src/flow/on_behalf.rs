@@ -76,6 +76,10 @@ impl Flows {
             return Err(OnBehalfError::SubjectToken("made for somebody else"));
         }
         let subject = text("sub").unwrap_or_default();
+        // The token of a client that acts for itself belongs to no session.
+        if text("sid").is_none() {
+            return Err(OnBehalfError::SubjectToken("not a user's"));
+        }
         if client.needs_live_session && !self.is_signed_in(provider, subject, text("sid")) {
             return Err(OnBehalfError::SubjectToken("of nobody who is signed in"));
         }

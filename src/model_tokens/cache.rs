@@ -30,7 +30,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 pub(super) struct Cache {
     entries: DashMap<Key, Arc<Entry>>,
     users: AtomicUsize,
-    maximum_users: usize,
+    maximum_of_users: usize,
     tasks: TaskTracker,
     clock: SharedClock,
 }
@@ -66,8 +66,8 @@ struct Attempts {
 }
 
 impl Cache {
-    pub(super) fn new(maximum_users: usize, tasks: TaskTracker, clock: SharedClock) -> Self {
-        Self { entries: DashMap::new(), users: AtomicUsize::new(0), maximum_users, tasks, clock }
+    pub(super) fn new(maximum_of_users: usize, tasks: TaskTracker, clock: SharedClock) -> Self {
+        Self { entries: DashMap::new(), users: AtomicUsize::new(0), maximum_of_users, tasks, clock }
     }
 
     /// A token that lives for `min_validity` at least: the one at hand, renewed behind the request when its end is
@@ -148,7 +148,7 @@ impl Cache {
     }
 
     fn take_place(&self) -> bool {
-        let maximum = self.maximum_users;
+        let maximum = self.maximum_of_users;
         let take = |count| (count < maximum).then_some(count + 1);
         self.users.fetch_update(Ordering::AcqRel, Ordering::Acquire, take).is_ok()
     }

@@ -42,8 +42,10 @@ impl ModelTokens {
         tasks: TaskTracker,
         clock: SharedClock,
     ) -> Self {
+        // Each user may have a token of each client.
+        let maximum = maximum_users.saturating_mul(clients.len().max(1));
         let clients = clients.into_iter().map(|client| (Arc::clone(&client.name), Arc::new(client)));
-        Self { clients: clients.collect(), workloads, cache: Cache::new(maximum_users, tasks, clock) }
+        Self { clients: clients.collect(), workloads, cache: Cache::new(maximum, tasks, clock) }
     }
 
     /// The client of this name, or the only one there is.

@@ -53,6 +53,7 @@ enum Refused {
     CannotVerify,
     NotAllowed,
     BadValidity,
+    Repeated,
     BadForm,
     FormTooLarge,
     OnBehalf(OnBehalfError),
@@ -69,6 +70,7 @@ impl Refused {
             Self::CannotVerify => (503, "cannot_verify", "The credential cannot be verified at the moment."),
             Self::NotAllowed => (403, "not_allowed", "This workload may not ask for tokens of this model."),
             Self::BadValidity => (400, "invalid_min_validity", "min_validity must be a number of seconds."),
+            Self::Repeated => (400, "invalid_request", "A parameter is repeated."),
             Self::BadForm => {
                 (400, "invalid_request", "This is not a form of a token exchange for an access token.")
             }
@@ -163,7 +165,12 @@ pub(super) async fn serve(State(flows): State<Arc<Flows>>, request: HttpRequest)
         Ok(Given { client, token, subject }) => {
             let (model, workload) = (&*client.name, workload.as_ref().map(ToString::to_string));
             tracing::info!(request_id = request_id.as_str(), model, workload, subject, "model token given");
-            Reply::json(StatusCode::OK, shown(client, &token, flows.clock.now()).to_string())
+            let mut body = shown(client, &token, flows.clock.now());
+            if parts.method == Method::POST {
+                // RFC 8693 section 2.2.1.
+                body["issued_token_type"] = ACCESS_TOKEN.into();
+            }
+            Reply::json(StatusCode::OK, body.to_string())
         }
         Err(refused) => {
             let answer = refused.answer();
@@ -211,6 +218,11 @@ async fn model_token<'a>(
     let credential = credential(parts).ok_or(Refused::NoCredential)?;
     let workload = workload.insert(tokens.workloads.identify(credential).await?);
     let parameters = parameters(parts);
+    for name in ["model", "min_validity"] {
+        if parameters.iter().filter(|(given, _)| given == name).count() > 1 {
+            return Err(Refused::Repeated);
+        }
+    }
     let min_validity = match single(&parameters, "min_validity").map(str::parse) {
         None => Duration::ZERO,
         Some(Ok(seconds)) => Duration::from_secs(seconds),
@@ -247,8 +259,15 @@ async fn subject_token(parts: &Parts, body: Body) -> Result<Option<String>, Refu
         FormError::NoForm => Refused::BadForm,
         FormError::TooLarge => Refused::FormTooLarge,
     })?;
+    let is_given = |name: &str| fields.iter().any(|(given, _)| given == name);
+    // Scope and audience are the model's, and nobody else acts: whoever asks for something else is not to think that
+    // it was given.
+    let asks_for_more = ["scope", "audience", "resource", "actor_token"].into_iter().any(is_given)
+        || (is_given("requested_token_type")
+            && single(&fields, "requested_token_type") != Some(ACCESS_TOKEN));
     let is_exchange = single(&fields, "grant_type") == Some(TOKEN_EXCHANGE)
-        && single(&fields, "subject_token_type") == Some(ACCESS_TOKEN);
+        && single(&fields, "subject_token_type") == Some(ACCESS_TOKEN)
+        && !asks_for_more;
     match single(&fields, "subject_token") {
         Some(token) if is_exchange => Ok(Some(token.to_owned())),
         _ => Err(Refused::BadForm),
