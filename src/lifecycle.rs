@@ -205,17 +205,8 @@ fn model_clients(
     providers: &HashMap<Arc<str>, Arc<Provider>>,
 ) -> Result<Vec<ModelClient>, StartError> {
     let client = |model: ModelConfig| {
-        Ok(ModelClient {
-            provider: Arc::clone(providers.get(&model.provider).ok_or("a model has no provider")?),
-            name: model.name,
-            grants: model.grants,
-            scope: model.scope,
-            audience: model.audience,
-            lifetimes: model.lifetimes,
-            allowed: model.allowed,
-            on_behalf: model.on_behalf,
-            needs_live_session: model.needs_live_session,
-        })
+        let provider = Arc::clone(providers.get(&model.provider).ok_or("a model has no provider")?);
+        Ok(ModelClient { settings: model.settings, provider })
     };
     models.into_iter().map(client).collect()
 }

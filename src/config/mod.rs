@@ -141,7 +141,9 @@ impl File {
         }
         let workloads = self.workloads.check(&root.key("workloads"), checker);
         let models = models::check(self.models, &names, &workloads, &root.key("models"), checker);
-        let are_asked = models.iter().any(|model| !model.allowed.is_empty() || !model.on_behalf.is_empty());
+        let are_asked = models
+            .iter()
+            .any(|model| !model.settings.allowed.is_empty() || !model.settings.on_behalf.is_empty());
         if are_asked && listeners.as_ref().is_some_and(|listeners| listeners.internal.is_none()) {
             checker.error(
                 &root.key("listeners").key("internal"),

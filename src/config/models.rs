@@ -9,28 +9,14 @@ use super::{
     is_plain_name,
     workloads::{WorkloadSection, WorkloadsConfig},
 };
-use crate::model_tokens::{ModelGrant, ModelLifetimes, OnBehalf, Workload};
+use crate::model_tokens::{ModelGrant, ModelLifetimes, ModelSettings, OnBehalf};
 
 /// A model client, still by the name of its provider.
 pub struct ModelConfig {
-    /// Its name.
-    pub name: Arc<str>,
     /// The name of its provider.
     pub provider: Arc<str>,
-    /// How its tokens are obtained.
-    pub grants: Vec<ModelGrant>,
-    /// The scopes that are asked for, separated by spaces.
-    pub scope: String,
-    /// The audience that is asked for.
-    pub audience: Option<String>,
-    /// When its tokens are renewed.
-    pub lifetimes: ModelLifetimes,
-    /// Who may ask.
-    pub allowed: Vec<Workload>,
-    /// Who may ask for users.
-    pub on_behalf: Vec<OnBehalf>,
-    /// Whether those users must be signed in here.
-    pub needs_live_session: bool,
+    /// The client.
+    pub settings: ModelSettings,
 }
 
 #[derive(Deserr)]
@@ -191,15 +177,20 @@ impl ModelSection {
             checker.warn(&at.key("live_session"), message);
         }
         Some(ModelConfig {
-            name: name?.into(),
             provider: provider?.into(),
-            grants: self.grants.into_iter().map(ModelGrant::from).collect(),
-            scope: self.scopes.join(" "),
-            audience: self.audience,
-            lifetimes: ModelLifetimes { ahead: self.refresh_ahead.0, least_life: self.least_token_life.0 },
-            allowed,
-            on_behalf,
-            needs_live_session: self.live_session == LiveSession::Required,
+            settings: ModelSettings {
+                name: name?.into(),
+                grants: self.grants.into_iter().map(ModelGrant::from).collect(),
+                scope: self.scopes.join(" "),
+                audience: self.audience,
+                lifetimes: ModelLifetimes {
+                    ahead: self.refresh_ahead.0,
+                    least_life: self.least_token_life.0,
+                },
+                allowed,
+                on_behalf,
+                needs_live_session: self.live_session == LiveSession::Required,
+            },
         })
     }
 }

@@ -39,7 +39,7 @@ fn parse(config: &Value) -> Result<Config, ConfigErrors> {
 #[test]
 fn a_model_and_its_workloads_are_read() {
     let config = parse(&with("", Value::Null)).unwrap();
-    assert_eq!((&*config.models[0].name, config.models[0].allowed.len()), ("ml", 1));
+    assert_eq!((&*config.models[0].settings.name, config.models[0].settings.allowed.len()), ("ml", 1));
     let keys = config.warnings.iter().filter(|warning| warning.contains("workloads.keys"));
     assert_eq!(keys.count(), 1, "static keys are for development");
 }

@@ -113,12 +113,12 @@ impl RuleSection {
             Some(TokenWord::User) | None => TokenKind::User,
             Some(TokenWord::Model) => match (&self.model, models) {
                 (Some(name), _) => {
-                    if !models.iter().any(|model| *model.name == **name) {
+                    if !models.iter().any(|model| *model.settings.name == **name) {
                         checker.error(&at.key("model"), "is not the name of a model");
                     }
                     TokenKind::Model(name.as_str().into())
                 }
-                (None, [only]) => TokenKind::Model(Arc::clone(&only.name)),
+                (None, [only]) => TokenKind::Model(Arc::clone(&only.settings.name)),
                 (None, _) => {
                     checker.error(&at.key("model"), "must name one of the models");
                     TokenKind::None

@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::Flows;
 use crate::{
     model_tokens::{ModelClient, ModelToken, ModelTokenError, User, UserToken, Workload},
-    oidc::{AccessTokenError, Provider, SignatureError, unverified_claims},
+    oidc::{AccessTokenError, Provider, SignatureError, audiences, unverified_claims},
     session::SessionGroup,
 };
 
@@ -46,13 +46,14 @@ impl Flows {
         min_validity: Duration,
         wait: Duration,
     ) -> Result<(Arc<ModelToken>, String), OnBehalfError> {
-        let audiences: Vec<&str> = client
+        let wanted: Vec<&str> = client
+            .settings
             .on_behalf
             .iter()
             .filter(|allowed| allowed.workload == *workload)
             .map(|allowed| allowed.audience.as_str())
             .collect();
-        if audiences.is_empty() {
+        if wanted.is_empty() {
             return Err(OnBehalfError::NotAllowed);
         }
         let provider = self.given_by(subject_token).ok_or(OnBehalfError::SubjectToken("not ours"))?;
@@ -67,11 +68,7 @@ impl Flows {
             }
         };
         let text = |name: &str| claims.get(name).and_then(Value::as_str);
-        let is_audience = |value: &Value| value.as_str().is_some_and(|value| audiences.contains(&value));
-        let is_for_workload = match claims.get("aud") {
-            Some(Value::Array(audiences)) => audiences.iter().any(is_audience),
-            value => value.is_some_and(is_audience),
-        };
+        let is_for_workload = audiences(&claims).iter().any(|audience| wanted.contains(audience));
         if !is_for_workload {
             return Err(OnBehalfError::SubjectToken("made for somebody else"));
         }
@@ -80,7 +77,7 @@ impl Flows {
         if text("sid").is_none() {
             return Err(OnBehalfError::SubjectToken("not a user's"));
         }
-        if client.needs_live_session && !self.is_signed_in(provider, subject, text("sid")) {
+        if client.settings.needs_live_session && !self.is_signed_in(provider, subject, text("sid")) {
             return Err(OnBehalfError::SubjectToken("of nobody who is signed in"));
         }
         let user = User {

@@ -1,7 +1,5 @@
 //! Makes the tokens of a session from what the token endpoint gave.
 
-use std::time::Duration;
-
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value};
 
@@ -11,9 +9,6 @@ use crate::{
     policy::Frontend,
     session::Tokens,
 };
-
-/// How long an access token counts as living if neither the answer nor the token says so.
-const LIFETIME_WITHOUT_WORD: Duration = Duration::from_secs(60);
 
 /// The tokens of a login, with the verified claims of its ID token; `None` without an ID token.
 pub(super) fn at_login(
@@ -69,9 +64,7 @@ fn build(frontend: &Frontend, set: TokenSet, now: Timestamp, rest: Rest) -> Toke
     // Empty if the token is no JWT. It came from the token endpoint itself, is for others to verify, and its claims are
     // used only to decide about the session that it came with.
     let mut access_claims = unverified_claims(set.access_token.expose_secret()).unwrap_or_default();
-    let own_end = access_claims.get("exp").and_then(Value::as_u64).map(Timestamp::from_unix);
-    let access_lifetime =
-        set.expires_in.or_else(|| own_end.map(|end| end.since(now))).unwrap_or(LIFETIME_WITHOUT_WORD);
+    let access_lifetime = set.access_lifetime(&access_claims, now);
     let upstream =
         frontend.identity_headers.render(set.access_token.expose_secret(), &rest.id_claims, &access_claims);
     // All that requests ask for; the rest of a token need not be kept a second time for every session.
@@ -104,6 +97,8 @@ fn merged(previous: &Map<String, Value>, mut claims: Map<String, Value>) -> Map<
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use serde_json::json;
 
     use super::*;

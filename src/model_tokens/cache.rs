@@ -90,7 +90,7 @@ impl Cache {
         if let Some(token) = entry.token.load_full() {
             let life = token.life(self.clock.now());
             if life > needed(&token) {
-                if life <= client.lifetimes.ahead.min(token.lifetime / 3)
+                if life <= client.settings.lifetimes.ahead.min(token.lifetime / 3)
                     && let Ok(attempts) = Arc::clone(&entry.attempts).try_lock_owned()
                     && attempts.pause(self.clock.now()).is_none()
                 {
@@ -131,7 +131,7 @@ impl Cache {
     }
 
     fn entry(&self, client: &Arc<ModelClient>, owner: Owner) -> Result<Arc<Entry>, ModelTokenError> {
-        let key = Key { client: Arc::clone(&client.name), owner };
+        let key = Key { client: Arc::clone(&client.settings.name), owner };
         if let Some(entry) = self.entries.get(&key) {
             return Ok(Arc::clone(&entry));
         }
@@ -211,7 +211,7 @@ impl Cache {
 
 /// How much life a token must have to be handed out. One that is short-lived from the start must be of use too.
 fn needed_at_least(client: &ModelClient, token: &ModelToken) -> Duration {
-    client.lifetimes.least_life.min(token.lifetime / 6)
+    client.settings.lifetimes.least_life.min(token.lifetime / 6)
 }
 
 /// The same for whoever asks for more.

@@ -5,7 +5,7 @@ use super::*;
 use crate::{
     clock::{Clock, ManualClock},
     crypto::SystemRandom,
-    model_tokens::{ModelGrant, ModelLifetimes},
+    model_tokens::{ModelGrant, ModelLifetimes, ModelSettings},
     oidc::{ClientAuthentication, HttpClient, Provider, ProviderSettings},
 };
 
@@ -44,15 +44,17 @@ fn test() -> Test {
     };
     let http = HttpClient::new(WAIT).unwrap();
     let client = ModelClient {
-        name: "chat".into(),
+        settings: ModelSettings {
+            name: "chat".into(),
+            grants: vec![ModelGrant::ClientCredentials],
+            scope: String::new(),
+            audience: None,
+            lifetimes: ModelLifetimes { ahead: Duration::from_secs(30), least_life: Duration::from_secs(5) },
+            allowed: Vec::new(),
+            on_behalf: Vec::new(),
+            needs_live_session: true,
+        },
         provider: Arc::new(Provider::new(settings, http, Arc::new(SystemRandom), clock.clone())),
-        grants: vec![ModelGrant::ClientCredentials],
-        scope: String::new(),
-        audience: None,
-        lifetimes: ModelLifetimes { ahead: Duration::from_secs(30), least_life: Duration::from_secs(5) },
-        allowed: Vec::new(),
-        on_behalf: Vec::new(),
-        needs_live_session: true,
     };
     let realm = Realm {
         calls: AtomicUsize::new(0),

@@ -5,10 +5,16 @@ use crate::oidc::{Provider, Wanted};
 
 /// A client of a second realm whose tokens are handed out.
 pub struct ModelClient {
-    /// Its name in the configuration, in requests and in logs.
-    pub name: Arc<str>,
+    /// How it is configured.
+    pub settings: ModelSettings,
     /// The second realm and the client at it.
     pub provider: Arc<Provider>,
+}
+
+/// A model client as it is configured.
+pub struct ModelSettings {
+    /// Its name in the configuration, in requests and in logs.
+    pub name: Arc<str>,
     /// How its tokens are obtained, for itself and for users.
     pub grants: Vec<ModelGrant>,
     /// The scopes that are asked for, separated by spaces.
@@ -57,10 +63,10 @@ pub struct ModelLifetimes {
 impl ModelClient {
     /// Whether this workload may ask for its tokens.
     pub fn allows(&self, workload: &Workload) -> bool {
-        self.allowed.contains(workload)
+        self.settings.allowed.contains(workload)
     }
 
     pub(super) fn wanted(&self) -> Wanted<'_> {
-        Wanted { scope: &self.scope, audience: self.audience.as_deref() }
+        Wanted { scope: &self.settings.scope, audience: self.settings.audience.as_deref() }
     }
 }

@@ -11,7 +11,7 @@ mod token;
 mod token_review;
 mod workload;
 
-pub use client::{ModelClient, ModelGrant, ModelLifetimes, OnBehalf};
+pub use client::{ModelClient, ModelGrant, ModelLifetimes, ModelSettings, OnBehalf};
 pub use error::ModelTokenError;
 pub use obtain::{User, UserToken};
 pub use service_account::ServiceAccounts;
@@ -44,7 +44,7 @@ impl ModelTokens {
     ) -> Self {
         // Each user may have a token of each client.
         let maximum = maximum_users.saturating_mul(clients.len().max(1));
-        let clients = clients.into_iter().map(|client| (Arc::clone(&client.name), Arc::new(client)));
+        let clients = clients.into_iter().map(|client| (Arc::clone(&client.settings.name), Arc::new(client)));
         Self { clients: clients.collect(), workloads, cache: Cache::new(maximum, tasks, clock) }
     }
 
@@ -72,7 +72,7 @@ impl ModelTokens {
         min_validity: Duration,
         wait: Duration,
     ) -> Result<Arc<ModelToken>, ModelTokenError> {
-        if !client.grants.contains(&ModelGrant::ClientCredentials) {
+        if !client.settings.grants.contains(&ModelGrant::ClientCredentials) {
             return Err(ModelTokenError::UserNeeded);
         }
         let this = Arc::clone(client);
@@ -90,7 +90,7 @@ impl ModelTokens {
         user: User,
         wait: Duration,
     ) -> Result<Arc<ModelToken>, ModelTokenError> {
-        if !client.grants.contains(&ModelGrant::JwtAuthorization) {
+        if !client.settings.grants.contains(&ModelGrant::JwtAuthorization) {
             return self.service_token(client, Duration::ZERO, wait).await;
         }
         self.user_token(client, user, Duration::ZERO, wait).await

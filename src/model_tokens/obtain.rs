@@ -65,7 +65,7 @@ impl ModelClient {
         let tokens = self.provider.jwt_authorization_grant(&assertion.access_token, self.wanted()).await;
         tokens.map_err(|error| match error {
             TokenError::Rejected { description } if description == NOT_LINKED => {
-                tracing::info!(model = &*self.name, "the user is not linked");
+                tracing::info!(model = &*self.settings.name, "the user is not linked");
                 Failure::Final(ModelTokenError::UserNotLinked)
             }
             error => self.failed(&self.provider, &error),
@@ -90,7 +90,7 @@ impl ModelClient {
     }
 
     fn failed(&self, provider: &Provider, error: &TokenError) -> Failure {
-        let (model, client) = (&*self.name, provider.settings().client_id.as_str());
+        let (model, client) = (&*self.settings.name, provider.settings().client_id.as_str());
         let provider = &*provider.settings().name;
         match error {
             TokenError::Rejected { .. } | TokenError::Configuration { .. } | TokenError::Proof(_) => {

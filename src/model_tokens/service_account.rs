@@ -3,7 +3,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use super::{Workload, WorkloadError};
-use crate::oidc::{IssuedTokenError, SignatureError, TokenIssuer};
+use crate::oidc::{IssuedTokenError, SignatureError, TokenIssuer, audiences};
 
 /// What the `sub` of every service account starts with.
 const SUBJECT: &str = "system:serviceaccount:";
@@ -43,16 +43,7 @@ fn read(claims: &Map<String, Value>, audience: &str) -> Option<Workload> {
         namespace: details.get("namespace")?.as_str()?.into(),
         name: details.get("serviceaccount")?.get("name")?.as_str()?.into(),
     };
-    (has_audience(claims, audience) && account == in_details).then_some(account)
-}
-
-/// Whether a token is made for this audience, alone or among others.
-pub(super) fn has_audience(claims: &Map<String, Value>, audience: &str) -> bool {
-    let is_audience = |value: &Value| value.as_str() == Some(audience);
-    match claims.get("aud") {
-        Some(Value::Array(audiences)) => audiences.iter().any(is_audience),
-        value => value.is_some_and(is_audience),
-    }
+    (audiences(claims).contains(&audience) && account == in_details).then_some(account)
 }
 
 /// The service account that a name of Kubernetes' stands for: `system:serviceaccount:NAMESPACE:NAME`.

@@ -8,9 +8,6 @@ use crate::{
     oidc::{TokenSet, unverified_claims},
 };
 
-/// How long a token counts as living if neither the answer nor the token says so.
-const LIFETIME_WITHOUT_WORD: Duration = Duration::from_secs(60);
-
 /// What the value of `Authorization` starts with.
 const SCHEME: &str = "Bearer ";
 
@@ -33,11 +30,7 @@ impl ModelToken {
     pub(super) fn new(set: TokenSet, asked_at: Timestamp) -> Self {
         let access_token = set.access_token.expose_secret();
         let mut claims = unverified_claims(access_token).unwrap_or_default();
-        let own_end = claims.get("exp").and_then(Value::as_u64).map(Timestamp::from_unix);
-        let lifetime = set
-            .expires_in
-            .or_else(|| own_end.map(|end| end.since(asked_at)))
-            .unwrap_or(LIFETIME_WITHOUT_WORD);
+        let lifetime = set.access_lifetime(&claims, asked_at);
         Self {
             authorization: format!("{SCHEME}{access_token}").into(),
             expires_at: asked_at + lifetime,

@@ -11,14 +11,11 @@ use reqwest::{Url, header::HeaderValue};
 use serde_json::{Map, Value, json};
 use tokio::{sync::Mutex, time::timeout};
 
-use super::{
-    Workload, WorkloadError,
-    service_account::{has_audience, service_account},
-};
+use super::{Workload, WorkloadError, service_account::service_account};
 use crate::{
     clock::{SharedClock, Timestamp},
     crypto::sha256,
-    oidc::{HttpClient, unverified_claims},
+    oidc::{HttpClient, audiences, unverified_claims},
     session::{Full, Remembered},
 };
 
@@ -138,7 +135,7 @@ impl TokenReviews {
 fn claims_to_be_good(claims: &Map<String, Value>, audience: &str, now: Timestamp) -> bool {
     let is_live = claims.get("exp").and_then(Value::as_u64).is_some_and(|end| end > now.as_unix());
     let subject = claims.get("sub").and_then(Value::as_str);
-    is_live && has_audience(claims, audience) && subject.and_then(service_account).is_some()
+    is_live && audiences(claims).contains(&audience) && subject.and_then(service_account).is_some()
 }
 
 /// The service account that a review names, if the API server says that the token is good for this audience. One that

@@ -64,7 +64,7 @@ pub(super) fn text<'a>(claims: &'a Claims, name: &str) -> Option<&'a str> {
 }
 
 /// `aud` as a list; it may be one text (RFC 7519 section 4.1.3). A list that holds anything but texts is none.
-pub(super) fn audiences(claims: &Claims) -> Vec<&str> {
+pub fn audiences(claims: &Claims) -> Vec<&str> {
     match claims.get("aud") {
         Some(Value::String(audience)) => vec![audience],
         Some(Value::Array(audiences)) => {

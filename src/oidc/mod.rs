@@ -26,7 +26,7 @@ mod test_support;
 
 pub use access_token::AccessTokenError;
 pub use authorization::AuthorizationRequest;
-pub use claims::{ClaimError, unverified_claims};
+pub use claims::{ClaimError, audiences, unverified_claims};
 pub use client_authentication::{AssertionKey, ClientAuthentication, ProofError};
 pub use grants::Wanted;
 pub use http_client::{HttpClient, TransportError};

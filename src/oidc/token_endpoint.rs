@@ -3,8 +3,10 @@ use std::{fmt, time::Duration};
 use reqwest::{StatusCode, Url};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
+use serde_json::{Map, Value};
 
 use super::{HttpClient, ProofError, ProviderError, TransportError, client_authentication::Proof};
+use crate::clock::Timestamp;
 
 /// The longest part of the provider's own words that is kept for the log.
 const MAXIMUM_WORDS: usize = 200;
@@ -26,6 +28,17 @@ pub struct TokenSet {
     pub id_token: Option<SecretString>,
     /// The scopes of the access token, if the provider says so.
     pub scope: Option<String>,
+}
+
+/// How long an access token counts as living if neither the answer nor the token says so.
+const LIFETIME_WITHOUT_WORD: Duration = Duration::from_secs(60);
+
+impl TokenSet {
+    /// How long the access token lives from `asked_at` on: by the answer, else by its own claims.
+    pub fn access_lifetime(&self, access_claims: &Map<String, Value>, asked_at: Timestamp) -> Duration {
+        let own_end = access_claims.get("exp").and_then(Value::as_u64).map(Timestamp::from_unix);
+        self.expires_in.or_else(|| own_end.map(|end| end.since(asked_at))).unwrap_or(LIFETIME_WITHOUT_WORD)
+    }
 }
 
 /// A call to the token endpoint brought no tokens.

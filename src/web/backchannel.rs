@@ -5,7 +5,7 @@ use serde_json::json;
 use super::{
     answer::Reply,
     form::{FormError, read_form},
-    request::single,
+    request::{request_id, single},
 };
 use crate::{
     flow::{BackchannelLogoutError, Flows},
@@ -19,8 +19,7 @@ const MAXIMUM_BODY: usize = 16 * 1024;
 /// Answers the provider's call (OpenID Connect Back-Channel Logout 1.0 section 2.5). It comes from no browser: neither
 /// cookie nor origin mean anything here, and the token alone proves who asks.
 pub(super) async fn answer(flows: &Flows, parts: &Parts, body: Body) -> Reply {
-    let given_id = parts.headers.get("x-request-id").and_then(|id| id.to_str().ok());
-    let request_id = RequestId::of(given_id, &*flows.random);
+    let request_id = request_id(parts, &*flows.random);
     if parts.method != Method::POST {
         return error(&Refusal::WrongMethod.answer(), &request_id)
             .header(header::ALLOW, Endpoint::BackchannelLogout.methods());

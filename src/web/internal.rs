@@ -11,13 +11,12 @@ use serde_json::{Value, json};
 use super::{
     answer::Reply,
     form::{FormError, read_form},
-    request::{parameters, single},
+    request::{parameters, request_id, single},
 };
 use crate::{
     flow::{Flows, OnBehalfError},
     model_tokens::{ModelClient, ModelToken, ModelTokenError, Workload, WorkloadError},
     policy::Answer,
-    telemetry::RequestId,
 };
 
 /// Where workloads ask for model tokens.
@@ -158,12 +157,11 @@ impl From<ModelTokenError> for Refused {
 /// Answers every request of the internal listener.
 pub(super) async fn serve(State(flows): State<Arc<Flows>>, request: HttpRequest) -> Response {
     let (parts, body) = request.into_parts();
-    let given_id = parts.headers.get("x-request-id").and_then(|id| id.to_str().ok());
-    let request_id = RequestId::of(given_id, &*flows.random);
+    let request_id = request_id(&parts, &*flows.random);
     let mut workload = None;
     let reply = match model_token(&flows, &parts, body, &mut workload).await {
         Ok(Given { client, token, subject }) => {
-            let (model, workload) = (&*client.name, workload.as_ref().map(ToString::to_string));
+            let (model, workload) = (&*client.settings.name, workload.as_ref().map(ToString::to_string));
             tracing::info!(request_id = request_id.as_str(), model, workload, subject, "model token given");
             let mut body = shown(client, &token, flows.clock.now());
             if parts.method == Method::POST {
@@ -284,7 +282,7 @@ fn credential(parts: &Parts) -> Option<&str> {
 }
 
 fn shown(client: &ModelClient, token: &ModelToken, now: crate::clock::Timestamp) -> Value {
-    let audience = match (&token.audience, &client.audience) {
+    let audience = match (&token.audience, &client.settings.audience) {
         (Value::Null, Some(audience)) => Value::from(audience.as_str()),
         (audience, _) => audience.clone(),
     };
@@ -293,7 +291,7 @@ fn shown(client: &ModelClient, token: &ModelToken, now: crate::clock::Timestamp)
         "token_type": "Bearer",
         "expires_in": token.life(now).as_secs(),
         "expires_at": token.expires_at.as_unix(),
-        "scope": token.scope.as_deref().unwrap_or(&client.scope),
+        "scope": token.scope.as_deref().unwrap_or(&client.settings.scope),
         "audience": audience,
     })
 }

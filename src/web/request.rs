@@ -1,6 +1,6 @@
 use http::{header, request::Parts};
 
-use crate::policy::Request;
+use crate::{crypto::Random, policy::Request, telemetry::RequestId};
 
 /// A borrowed view of an HTTP request; `None` if it does not say unmistakably which host it is for.
 pub(super) fn view(parts: &Parts) -> Option<Request<'_>> {
@@ -25,6 +25,11 @@ pub(super) fn view(parts: &Parts) -> Option<Request<'_>> {
         }
     }
     Some(request)
+}
+
+/// The id of a request that no browser makes.
+pub(super) fn request_id(parts: &Parts, random: &dyn Random) -> RequestId {
+    RequestId::of(parts.headers.get("x-request-id").and_then(|id| id.to_str().ok()), random)
 }
 
 /// The query's parameters in their order, decoded.
