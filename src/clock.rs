@@ -4,9 +4,11 @@
 use std::{
     fmt,
     ops::{Add, Sub},
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::Duration,
 };
+
+use tokio::time::Instant;
 
 /// A moment in whole seconds since the Unix epoch: the unit of every time claim in a JWT (RFC 7519 section 2,
 /// NumericDate).
@@ -56,6 +58,26 @@ impl fmt::Debug for Timestamp {
 pub trait Clock: Send + Sync {
     /// The present moment.
     fn now(&self) -> Timestamp;
+}
+
+/// How long a request may wait in all, for however many things one after the other: it counts from when the request
+/// first waits, so that one that never does pays nothing for it.
+#[derive(Debug)]
+pub struct Patience {
+    limit: Duration,
+    deadline: OnceLock<Instant>,
+}
+
+impl Patience {
+    /// Patience for so long.
+    pub const fn new(limit: Duration) -> Self {
+        Self { limit, deadline: OnceLock::new() }
+    }
+
+    /// When it is at its end.
+    pub fn deadline(&self) -> Instant {
+        *self.deadline.get_or_init(|| Instant::now() + self.limit)
+    }
 }
 
 /// A clock that many parts of the program hold.

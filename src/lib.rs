@@ -11,6 +11,7 @@
 //! - [`policy`]: pure decisions on one request.
 //! - [`oidc`]: one OpenID provider.
 //! - [`model_tokens`]: tokens of other realms for ML services.
+//! - [`token_cache`]: tokens that are kept and renewed.
 //! - [`session`]: sessions and their store.
 //! - [`page`]: the small pages that both doors show to people.
 //! - [`telemetry`]: logs and request ids.
@@ -30,4 +31,5 @@ pub mod page;
 pub mod policy;
 pub mod session;
 pub mod telemetry;
+pub mod token_cache;
 pub mod web;

@@ -1,7 +1,13 @@
 //! Start, drain and stop: binds the listeners, wires the rooms together, and ends them in order.
 
 use std::{
-    collections::HashMap, error::Error, future::Future, io, os::unix::fs::FileTypeExt, path::Path, sync::Arc,
+    collections::{HashMap, HashSet},
+    error::Error,
+    future::Future,
+    io,
+    os::unix::fs::FileTypeExt,
+    path::Path,
+    sync::Arc,
     time::Duration,
 };
 
@@ -30,10 +36,10 @@ use crate::{
         WorkloadsConfig,
     },
     crypto::{KeyRing, SharedRandom, SystemRandom},
-    flow::{Flows, Refresher},
+    flow::{ExchangedTokens, Flows, Refresher},
     model_tokens::{ModelClient, ModelTokens, Pods, ServiceAccounts, TokenReviews, Workloads},
     oidc::{HttpClient, Provider, SIGNATURE_ALGORITHMS, TokenIssuer},
-    policy::Frontends,
+    policy::{Frontends, Site},
     session::{MemoryStore, Remembered},
     web,
 };
@@ -150,6 +156,12 @@ fn flows(config: Config, tasks: TaskTracker) -> Result<Flows, StartError> {
         tasks.clone(),
         Arc::clone(&clock),
     );
+    let audiences = exchange_audiences(&config.sites);
+    let exchanged_tokens = ExchangedTokens::new(
+        config.sessions.maximum.saturating_mul(audiences),
+        tasks.clone(),
+        Arc::clone(&clock),
+    );
     let refresher = Refresher::new(
         Arc::clone(&sessions),
         config.sessions.refresh,
@@ -167,9 +179,16 @@ fn flows(config: Config, tasks: TaskTracker) -> Result<Flows, StartError> {
         key_ring,
         refresher: Arc::new(refresher),
         model_tokens,
+        exchanged_tokens,
         random,
         clock,
     })
+}
+
+/// For how many audiences tokens of one session may be exchanged.
+fn exchange_audiences(sites: &[Site]) -> usize {
+    let audiences = sites.iter().flat_map(|site| site.frontend.rules.exchange_audiences());
+    audiences.collect::<HashSet<_>>().len().max(1)
 }
 
 fn workloads(
@@ -254,6 +273,7 @@ async fn sweep(flows: Arc<Flows>) {
         flows.used_logout_tokens.remove_expired();
         flows.sign_outs.remove_expired();
         flows.model_tokens.remove_unused(&flows.sessions);
+        flows.exchanged_tokens.retain(|_| true);
     }
 }
 

@@ -70,7 +70,7 @@ fn allowed(allow: Allow) -> CheckResponse {
             headers_to_remove = upstream.remove.clone();
             let authorization = match &signed_in.token {
                 UpstreamToken::User => Some(upstream.authorization.expose_secret()),
-                UpstreamToken::Model(token) => Some(token.authorization()),
+                UpstreamToken::Cached(token) => Some(token.authorization()),
                 UpstreamToken::None => None,
             };
             match authorization {

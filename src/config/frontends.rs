@@ -15,7 +15,7 @@ use super::{
     models::ModelConfig,
     origin::parse_origin,
     rules,
-    rules::RuleSection,
+    rules::{Models, RuleSection},
     sessions,
 };
 use crate::{
@@ -103,6 +103,8 @@ struct OwnSessionsSection {
 pub(super) struct Known<'a> {
     /// The names of the providers.
     pub(super) providers: &'a [String],
+    /// The issuer of a provider, by its name.
+    pub(super) issuer: &'a dyn Fn(&str) -> Option<Arc<str>>,
     pub(super) models: &'a [ModelConfig],
     /// How long sessions live, unless a frontend says otherwise.
     pub(super) lifetimes: Option<Lifetimes>,
@@ -216,7 +218,11 @@ impl FrontendSection {
         let login = self.login.check(&at.key("login"), checker);
         let identity_headers = identity::check(self.identity_headers, &at.key("identity_headers"), checker);
         let cors = self.cors.map_or_else(Cors::default, |cors| cors.check(urls, &at.key("cors"), checker));
-        let rules = rules::check(self.rules, known.models, &at.key("rules"), checker);
+        let issuer = self.provider.as_deref().and_then(known.issuer);
+        let is_users_realm =
+            |model: &ModelConfig| issuer.is_none() || (known.issuer)(&model.provider) == issuer;
+        let models = Models { all: known.models, is_users_realm: &is_users_realm };
+        let rules = rules::check(self.rules, &models, &at.key("rules"), checker);
         let lifetimes = self.sessions.check(known.lifetimes, &at.key("sessions"), checker);
         Some(Frontend {
             name: name?.into(),

@@ -26,7 +26,7 @@ pub use providers::{DEFAULT_CALL_TIMEOUT, ProviderConfig};
 pub use sessions::SessionSettings;
 pub use workloads::{ServiceAccountsConfig, VerifiedBy, WorkloadsConfig};
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, sync::Arc};
 
 use deserr::Deserr;
 
@@ -150,8 +150,13 @@ impl File {
                 "is missing: models have workloads that may ask",
             );
         }
+        let issuer = |name: &str| {
+            let named = providers.iter().find(|provider| *provider.settings.name == *name);
+            named.map(|provider| Arc::clone(&provider.settings.issuer))
+        };
         let known = frontends::Known {
             providers: &names,
+            issuer: &issuer,
             models: &models,
             lifetimes: sessions.as_ref().map(|sessions| sessions.lifetimes),
         };

@@ -9,7 +9,10 @@ use super::{
     is_plain_name,
     workloads::{WorkloadSection, WorkloadsConfig},
 };
-use crate::model_tokens::{ModelGrant, ModelLifetimes, ModelSettings, OnBehalf};
+use crate::{
+    model_tokens::{ModelGrant, ModelSettings, OnBehalf},
+    token_cache::Renewal,
+};
 
 /// A model client, still by the name of its provider.
 pub struct ModelConfig {
@@ -69,6 +72,8 @@ enum GrantWord {
     ClientCredentials,
     #[deserr(rename = "jwt_authorization")]
     JwtAuthorization,
+    #[deserr(rename = "token_exchange")]
+    TokenExchange,
 }
 
 impl From<GrantWord> for ModelGrant {
@@ -76,6 +81,7 @@ impl From<GrantWord> for ModelGrant {
         match word {
             GrantWord::ClientCredentials => Self::ClientCredentials,
             GrantWord::JwtAuthorization => Self::JwtAuthorization,
+            GrantWord::TokenExchange => Self::TokenExchange,
         }
     }
 }
@@ -169,8 +175,20 @@ impl ModelSection {
             allowed.extend(workload.check(workloads, &at.key("allowed").index(index), checker));
         }
         let on_behalf = check_on_behalf(self.on_behalf_of_users, workloads, at, checker);
-        if !on_behalf.is_empty() && !self.grants.contains(&GrantWord::JwtAuthorization) {
-            checker.error(&at.key("on_behalf_of_users"), "needs jwt_authorization among the grants");
+        let (by_assertion, by_exchange) = (
+            self.grants.contains(&GrantWord::JwtAuthorization),
+            self.grants.contains(&GrantWord::TokenExchange),
+        );
+        if !on_behalf.is_empty() && !by_assertion && !by_exchange {
+            let message = "needs jwt_authorization or token_exchange among the grants";
+            checker.error(&at.key("on_behalf_of_users"), message);
+        }
+        if by_assertion && by_exchange {
+            let message = "has two ways to tokens of users: either jwt_authorization or token_exchange";
+            checker.error(&at.key("grants"), message);
+        }
+        if by_exchange && self.audience.is_none() {
+            checker.error(&at.key("audience"), "is missing: token_exchange asks for one");
         }
         if self.live_session == LiveSession::Optional {
             let message = "lets workloads act for users who are not signed in here any more";
@@ -183,10 +201,7 @@ impl ModelSection {
                 grants: self.grants.into_iter().map(ModelGrant::from).collect(),
                 scope: self.scopes.join(" "),
                 audience: self.audience,
-                lifetimes: ModelLifetimes {
-                    ahead: self.refresh_ahead.0,
-                    least_life: self.least_token_life.0,
-                },
+                renewal: Renewal { ahead: self.refresh_ahead.0, least_life: self.least_token_life.0 },
                 allowed,
                 on_behalf,
                 needs_live_session: self.live_session == LiveSession::Required,

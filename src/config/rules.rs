@@ -8,7 +8,10 @@ use super::{
     errors::{At, ShapeErrors},
     models::ModelConfig,
 };
-use crate::policy::{Navigation, PathPattern, Role, Rule, Rules, SessionNeed, StepUp, TokenKind};
+use crate::{
+    model_tokens::ModelGrant,
+    policy::{Navigation, PathPattern, Role, Rule, Rules, SessionNeed, StepUp, TokenKind},
+};
 
 /// How many characters the authentication contexts of a rule may have in all.
 const LONGEST_ACR: usize = 128;
@@ -32,6 +35,8 @@ pub(super) struct RuleSection {
     token: Option<TokenWord>,
     #[deserr(default)]
     model: Option<String>,
+    #[deserr(default)]
+    audience: Option<String>,
     #[deserr(default = NavigationWord::Auto)]
     navigation: NavigationWord,
     #[deserr(default)]
@@ -51,6 +56,7 @@ enum SessionWord {
 enum TokenWord {
     User,
     Model,
+    Exchange,
     None,
 }
 
@@ -74,9 +80,16 @@ struct RoleSection {
     role: Option<String>,
 }
 
+/// The models that rules may name.
+pub(super) struct Models<'a> {
+    pub(super) all: &'a [ModelConfig],
+    /// Whether a model's realm is the one where the frontend's users sign in.
+    pub(super) is_users_realm: &'a dyn Fn(&ModelConfig) -> bool,
+}
+
 pub(super) fn check(
     sections: Vec<RuleSection>,
-    models: &[ModelConfig],
+    models: &Models<'_>,
     at: &At<'_>,
     checker: &mut Checker<'_>,
 ) -> Rules {
@@ -104,30 +117,52 @@ fn check_step_up(step_up: &StepUp, at: &At<'_>, checker: &mut Checker<'_>) {
 }
 
 impl RuleSection {
-    fn token_kind(&self, models: &[ModelConfig], at: &At<'_>, checker: &mut Checker<'_>) -> TokenKind {
+    fn token_kind(&self, models: &Models<'_>, at: &At<'_>, checker: &mut Checker<'_>) -> TokenKind {
         if self.model.is_some() && !matches!(self.token, Some(TokenWord::Model)) {
             checker.error(&at.key("model"), "needs token: model");
         }
+        if self.audience.is_some() && !matches!(self.token, Some(TokenWord::Exchange)) {
+            checker.error(&at.key("audience"), "needs token: exchange");
+        }
         match self.token {
             Some(TokenWord::None) => TokenKind::None,
+            Some(TokenWord::Exchange) => {
+                let audience = checker.required(self.audience.clone(), &at.key("audience"));
+                if audience.as_ref().is_some_and(String::is_empty) {
+                    checker.error(&at.key("audience"), "is empty");
+                }
+                TokenKind::Exchange(audience.unwrap_or_default().into())
+            }
             Some(TokenWord::User) | None => TokenKind::User,
-            Some(TokenWord::Model) => match (&self.model, models) {
-                (Some(name), _) => {
-                    if !models.iter().any(|model| *model.settings.name == **name) {
-                        checker.error(&at.key("model"), "is not the name of a model");
+            Some(TokenWord::Model) => {
+                let model = match (&self.model, models.all) {
+                    (Some(name), all) => {
+                        let model = all.iter().find(|model| *model.settings.name == **name);
+                        model.ok_or("is not the name of a model")
                     }
-                    TokenKind::Model(name.as_str().into())
+                    (None, [only]) => Ok(only),
+                    (None, _) => Err("must name one of the models"),
+                };
+                match model {
+                    Ok(model) => {
+                        let exchanges = model.settings.grants.contains(&ModelGrant::TokenExchange);
+                        if exchanges && !(models.is_users_realm)(model) {
+                            let message = "is a model whose token_exchange works only for users of its own realm, and \
+                                           this frontend's sign in elsewhere";
+                            checker.error(&at.key("model"), message);
+                        }
+                        TokenKind::Model(Arc::clone(&model.settings.name))
+                    }
+                    Err(message) => {
+                        checker.error(&at.key("model"), message);
+                        TokenKind::None
+                    }
                 }
-                (None, [only]) => TokenKind::Model(Arc::clone(&only.settings.name)),
-                (None, _) => {
-                    checker.error(&at.key("model"), "must name one of the models");
-                    TokenKind::None
-                }
-            },
+            }
         }
     }
 
-    fn check(self, models: &[ModelConfig], at: &At<'_>, checker: &mut Checker<'_>) -> Option<Rule> {
+    fn check(self, models: &Models<'_>, at: &At<'_>, checker: &mut Checker<'_>) -> Option<Rule> {
         let token = self.token_kind(models, at, checker);
         for (index, method) in self.methods.iter().enumerate() {
             if method.is_empty() || !method.bytes().all(|byte| byte.is_ascii_uppercase()) {
@@ -141,7 +176,7 @@ impl RuleSection {
             ("roles", !self.roles.is_empty()),
             ("acr", !step_up.acr_values.is_empty()),
             ("max_age", step_up.max_age.is_some()),
-            ("token", matches!(token, TokenKind::Model(_))),
+            ("token", matches!(token, TokenKind::Model(_) | TokenKind::Exchange(_))),
         ] {
             if is_set && session.is_some_and(|session| session != SessionWord::Required) {
                 checker.error(&at.key(key), "needs session: required");

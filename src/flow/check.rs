@@ -1,6 +1,6 @@
 use std::{sync::Arc, time::Duration};
 
-use tokio::{sync::watch, time::timeout};
+use tokio::{sync::watch, time::timeout_at};
 
 use super::{
     Flows,
@@ -8,12 +8,14 @@ use super::{
     refresh::{Begun, Outcome, Subject},
 };
 use crate::{
-    model_tokens::{ModelToken, ModelTokenError, User, UserToken},
+    clock::Patience,
+    model_tokens::{ModelTokenError, User, UserToken},
     policy::{
         ANY_SIGN_IN, CorsGrant, Endpoint, Kind, Navigation, OriginError, Path, Preflight, Refusal, Request,
         ReturnTarget, Rule, SessionNeed, Site, StepUp, TokenKind,
     },
     session::{Session, SessionKey, Tokens},
+    token_cache::CachedToken,
 };
 
 /// How long a client should wait that was turned away while a refresh is under way.
@@ -59,8 +61,8 @@ pub struct SignedIn {
 pub enum UpstreamToken {
     /// The user's access token.
     User,
-    /// One of another realm.
-    Model(Arc<ModelToken>),
+    /// Another one in its place: of another realm, or exchanged for another audience.
+    Cached(Arc<CachedToken>),
     /// None at all.
     None,
 }
@@ -148,10 +150,12 @@ impl Flows {
         if rule.session == SessionNeed::None {
             return Ok(None);
         }
+        // For the refresh and whatever comes after it together.
+        let patience = Patience::new(self.refresher.settings.wait);
         let signed_in = match self.session(site, request) {
             Some((key, session)) => {
                 session.touch(self.clock.now());
-                match self.usable_tokens(site, key, &session).await {
+                match self.usable_tokens(site, key, &session, &patience).await {
                     Ok(tokens) => Some((session, tokens)),
                     // Over just now. For an optional session that is as good as none; an outage is not.
                     Err(Refusal::NotSignedIn) => None,
@@ -176,8 +180,11 @@ impl Flows {
             TokenKind::User => UpstreamToken::User,
             TokenKind::None => UpstreamToken::None,
             TokenKind::Model(name) => {
-                UpstreamToken::Model(self.model_token(site, &session, &tokens, name).await?)
+                UpstreamToken::Cached(self.model_token(site, &session, &tokens, name, &patience).await?)
             }
+            TokenKind::Exchange(audience) => UpstreamToken::Cached(
+                self.exchanged_token(site, &session, &tokens, audience, &patience).await?,
+            ),
         };
         Ok(Some(SignedIn { session, tokens, token }))
     }
@@ -190,21 +197,28 @@ impl Flows {
         session: &Session,
         tokens: &Arc<Tokens>,
         model: &str,
-    ) -> Result<Arc<ModelToken>, Refusal> {
+        patience: &Patience,
+    ) -> Result<Arc<CachedToken>, Refusal> {
         let client = self.model_tokens.client(Some(model)).map_err(Refusal::from)?;
         let user = User {
             issuer: Arc::clone(&session.issuer),
             subject: session.subject.clone(),
             token: UserToken::Session(Arc::clone(tokens)),
             provider: Arc::clone(self.provider(site).ok_or(Refusal::Internal)?),
+            since: session.created_at,
         };
-        let wait = self.refresher.settings.wait;
-        self.model_tokens.token_for(client, user, wait).await.map_err(Refusal::from)
+        self.model_tokens.token_for(client, user, patience).await.map_err(Refusal::from)
     }
 
     /// Tokens that the upstream may be given, renewed if need be: behind the request while the old ones are still
     /// good, before it when they are not.
-    pub(super) async fn usable_tokens(&self, site: &Site, key: SessionKey, session: &Arc<Session>) -> Usable {
+    pub(super) async fn usable_tokens(
+        &self,
+        site: &Site,
+        key: SessionKey,
+        session: &Arc<Session>,
+        patience: &Patience,
+    ) -> Usable {
         let tokens = session.tokens();
         let settings = &self.refresher.settings;
         let now = self.clock.now();
@@ -227,7 +241,7 @@ impl Flows {
             _ if usable => Ok(tokens),
             Begun::AlreadyDone => self.without_refresh(session, RETRY_DURING_REFRESH),
             Begun::Paused(pause) => self.without_refresh(session, pause),
-            Begun::Running(outcome) => match self.wait(outcome).await {
+            Begun::Running(outcome) => match wait_for(outcome, patience).await {
                 Some(Outcome::Ended) => Err(Refusal::NotSignedIn),
                 Some(Outcome::Refreshed | Outcome::Failed) => {
                     let pause = session.refresh_pause().until.since(self.clock.now());
@@ -249,13 +263,13 @@ impl Flows {
         }
         Err(Refusal::Unavailable { retry_after })
     }
+}
 
-    /// The outcome of a refresh; `None` if it takes longer than this request may wait, or broke.
-    async fn wait(&self, mut outcome: watch::Receiver<Option<Outcome>>) -> Option<Outcome> {
-        let ended = outcome.wait_for(Option::is_some);
-        let outcome = timeout(self.refresher.settings.wait, ended).await.ok()?.ok()?;
-        *outcome
-    }
+/// The outcome of a refresh; `None` if it takes longer than this request may wait, or broke.
+async fn wait_for(mut outcome: watch::Receiver<Option<Outcome>>, patience: &Patience) -> Option<Outcome> {
+    let ended = outcome.wait_for(Option::is_some);
+    let outcome = timeout_at(patience.deadline(), ended).await.ok()?.ok()?;
+    *outcome
 }
 
 fn check_origin(site: &Site, rule: &Rule, request: &Request<'_>) -> Result<(), OriginError> {

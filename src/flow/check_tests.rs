@@ -204,7 +204,7 @@ async fn a_caller_that_leaves_does_not_lose_the_refresh() {
     test.clock.advance(Duration::from_secs(61));
     let ask = request("GET", "/a", &[("cookie", &cookie)]);
     provider.close();
-    let left = timeout(Duration::from_millis(50), verdict(&test, &ask)).await;
+    let left = tokio::time::timeout(Duration::from_millis(50), verdict(&test, &ask)).await;
     assert!(left.is_err());
     provider.open();
     test.flows.refresher.tasks.close();

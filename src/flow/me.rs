@@ -2,7 +2,7 @@ use serde_json::{Map, Value};
 
 use super::Flows;
 use crate::{
-    clock::Timestamp,
+    clock::{Patience, Timestamp},
     policy::{Refusal, Request, Site},
 };
 
@@ -41,7 +41,8 @@ impl Flows {
         let (key, session) = self.session(site, request).ok_or(CurrentUserError::NotSignedIn)?;
         if keep_alive {
             session.touch(self.clock.now());
-            match self.usable_tokens(site, key, &session).await {
+            let patience = Patience::new(self.refresher.settings.wait);
+            match self.usable_tokens(site, key, &session, &patience).await {
                 Err(Refusal::NotSignedIn) => return Err(CurrentUserError::NotSignedIn),
                 Err(Refusal::AccountDisabled) => return Err(CurrentUserError::AccountDisabled),
                 // Who it is is known, also while the provider is away.

@@ -6,6 +6,7 @@ mod backchannel_logout;
 mod bulkhead;
 mod callback;
 mod check;
+mod exchange;
 mod frontchannel_logout;
 mod login;
 mod logout;
@@ -18,6 +19,7 @@ mod revocation;
 mod sign_out;
 mod token_building;
 mod transaction;
+mod workload_tokens;
 
 #[cfg(test)]
 pub(crate) mod test_support;
@@ -25,6 +27,7 @@ pub(crate) mod test_support;
 pub use backchannel_logout::BackchannelLogoutError;
 pub use callback::{CallbackError, CallbackFailure, CallbackOutcome};
 pub use check::{Allow, Refused, SignedIn, UpstreamToken, Verdict};
+pub use exchange::ExchangedTokens;
 pub use login::{LoginError, LoginRequest, LoginStep};
 pub use logout::{AtProvider, LogoutStep};
 pub use me::{CurrentUser, CurrentUserError};
@@ -32,6 +35,7 @@ pub use on_behalf::OnBehalfError;
 pub use own_sessions::{EndSessionError, EndedSession, OwnSession};
 pub use refresh::{RefreshSettings, Refresher};
 pub use sign_out::{SignOut, SignOutKey};
+pub use workload_tokens::{GivenToken, MODEL_TOKENS_PATH, WorkloadRefusal, log_workload_token};
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -64,6 +68,8 @@ pub struct Flows {
     pub refresher: Arc<Refresher>,
     /// Tokens of other realms.
     pub model_tokens: ModelTokens,
+    /// Tokens of users that were exchanged for other audiences.
+    pub exchanged_tokens: ExchangedTokens,
     /// The source of randomness.
     pub random: SharedRandom,
     /// The source of time.

@@ -5,9 +5,11 @@ use serde_json::Value;
 
 use super::Flows;
 use crate::{
-    model_tokens::{ModelClient, ModelToken, ModelTokenError, User, UserToken, Workload},
+    clock::{Patience, Timestamp},
+    model_tokens::{ModelClient, ModelTokenError, User, UserToken, Workload},
     oidc::{AccessTokenError, Provider, SignatureError, audiences, unverified_claims},
     session::SessionGroup,
+    token_cache::CachedToken,
 };
 
 /// A workload gets no token for a user.
@@ -44,8 +46,8 @@ impl Flows {
         workload: &Workload,
         subject_token: &str,
         min_validity: Duration,
-        wait: Duration,
-    ) -> Result<(Arc<ModelToken>, String), OnBehalfError> {
+        patience: &Patience,
+    ) -> Result<(Arc<CachedToken>, String), OnBehalfError> {
         let wanted: Vec<&str> = client
             .settings
             .on_behalf
@@ -74,19 +76,22 @@ impl Flows {
         }
         let subject = text("sub").unwrap_or_default();
         // The token of a client that acts for itself belongs to no session.
-        if text("sid").is_none() {
-            return Err(OnBehalfError::SubjectToken("not a user's"));
-        }
-        if client.settings.needs_live_session && !self.is_signed_in(provider, subject, text("sid")) {
-            return Err(OnBehalfError::SubjectToken("of nobody who is signed in"));
-        }
+        let sid = text("sid").ok_or(OnBehalfError::SubjectToken("not a user's"))?;
+        let since = match self.signed_in_since(provider, subject, sid) {
+            Some(since) => since,
+            None if client.settings.needs_live_session => {
+                return Err(OnBehalfError::SubjectToken("of nobody who is signed in"));
+            }
+            None => Timestamp::default(),
+        };
         let user = User {
             issuer: Arc::clone(&provider.settings().issuer),
             subject: subject.to_owned(),
             provider: Arc::clone(provider),
             token: UserToken::Presented(SecretString::from(subject_token)),
+            since,
         };
-        match self.model_tokens.user_token(client, user, min_validity, wait).await {
+        match self.model_tokens.user_token(client, user, min_validity, patience).await {
             Ok(token) => Ok((token, subject.to_owned())),
             Err(ModelTokenError::SubjectTokenRefused) => {
                 Err(OnBehalfError::SubjectToken("not exchanged any more"))
@@ -105,14 +110,15 @@ impl Flows {
         })
     }
 
-    fn is_signed_in(&self, provider: &Provider, subject: &str, sid: Option<&str>) -> bool {
-        let Some(sid) = sid else { return false };
+    /// Since when the user of this session at the provider has been signed in here.
+    fn signed_in_since(&self, provider: &Provider, subject: &str, sid: &str) -> Option<Timestamp> {
         let settings = provider.settings();
         let group =
             SessionGroup::ProviderSession { issuer: Arc::clone(&settings.issuer), sid: sid.to_owned() };
-        let mut live = self.sessions.group(&group).into_iter();
-        live.any(|(_, session)| {
+        let live = self.sessions.group(&group).into_iter().map(|(_, session)| session);
+        let own = live.filter(|session| {
             session.provider == settings.name && session.subject == subject && !session.is_account_disabled()
-        })
+        });
+        own.map(|session| session.created_at).min()
     }
 }

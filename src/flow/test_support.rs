@@ -16,7 +16,7 @@ use serde_json::{Map, Value, json};
 use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::task::TaskTracker;
 
-use super::{Flows, RefreshSettings, Refresher};
+use super::{ExchangedTokens, Flows, RefreshSettings, Refresher};
 use crate::{
     clock::{Clock, ManualClock, SharedClock},
     crypto::{KeyRing, SharedRandom, SystemRandom},
@@ -195,6 +195,7 @@ pub(crate) fn flows(site: Site, issuer: &str) -> TestFlows {
             TaskTracker::new(),
             Arc::clone(&clock),
         ),
+        exchanged_tokens: ExchangedTokens::new(10, TaskTracker::new(), Arc::clone(&clock)),
         refresher: Arc::new(refresher),
         random,
         clock,

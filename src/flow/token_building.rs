@@ -19,7 +19,7 @@ pub(super) fn at_login(
 ) -> Option<Tokens> {
     let id_token = set.id_token.clone()?;
     let refresh_token = set.refresh_token.clone();
-    let refresh_expires_at = refresh_end(&set, now);
+    let refresh_expires_at = set.refresh_end(now);
     Some(build(frontend, set, now, Rest { id_token, id_claims, refresh_token, refresh_expires_at }))
 }
 
@@ -37,7 +37,7 @@ pub(super) fn at_refresh(
         _ => (previous.id_token.clone(), previous.id_claims.clone()),
     };
     let (refresh_token, refresh_expires_at) = match &set.refresh_token {
-        Some(token) => (Some(token.clone()), refresh_end(&set, now)),
+        Some(token) => (Some(token.clone()), set.refresh_end(now)),
         None => (previous.refresh_token.clone(), previous.refresh_expires_at),
     };
     build(frontend, set, now, Rest { id_token, id_claims, refresh_token, refresh_expires_at })
@@ -46,7 +46,7 @@ pub(super) fn at_refresh(
 /// The tokens of a refresh whose ID token was wrong: none of it is believed but the refresh token, without which the
 /// next try would be the provider's proof of a stolen one (RFC 9700 section 4.14.2).
 pub(super) fn with_refresh_token_only(set: TokenSet, previous: &Tokens, now: Timestamp) -> Tokens {
-    let refresh_expires_at = refresh_end(&set, now);
+    let refresh_expires_at = set.refresh_end(now);
     match set.refresh_token {
         Some(token) => Tokens { refresh_token: Some(token), refresh_expires_at, ..previous.clone() },
         None => previous.clone(),
@@ -79,11 +79,6 @@ fn build(frontend: &Frontend, set: TokenSet, now: Timestamp, rest: Rest) -> Toke
         access_claims,
         upstream,
     }
-}
-
-fn refresh_end(set: &TokenSet, now: Timestamp) -> Option<Timestamp> {
-    // Keycloak writes 0 for an offline token, which does not end.
-    set.refresh_expires_in.filter(|lifetime| !lifetime.is_zero()).map(|lifetime| now + lifetime)
 }
 
 /// New claims over old ones: the nonce of the login is not in the ID token of a refresh and is still needed to check

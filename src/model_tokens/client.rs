@@ -1,7 +1,10 @@
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use super::Workload;
-use crate::oidc::{Provider, Wanted};
+use crate::{
+    oidc::{Provider, Wanted},
+    token_cache::Renewal,
+};
 
 /// A client of a second realm whose tokens are handed out.
 pub struct ModelClient {
@@ -22,7 +25,7 @@ pub struct ModelSettings {
     /// The audience that is asked for, where the realm lets it be.
     pub audience: Option<String>,
     /// When its tokens are renewed.
-    pub lifetimes: ModelLifetimes,
+    pub renewal: Renewal,
     /// The workloads that may ask for its tokens; nobody else may.
     pub allowed: Vec<Workload>,
     /// The workloads that may ask for the tokens of users who have called them; nobody else may.
@@ -40,7 +43,7 @@ pub struct OnBehalf {
     pub audience: String,
 }
 
-/// How tokens of a second realm are obtained.
+/// How model tokens are obtained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ModelGrant {
     /// The client acts for itself (RFC 6749 section 4.4): one token for all.
@@ -48,22 +51,20 @@ pub enum ModelGrant {
     /// The client acts for the user, whose token of the first realm is the assertion (RFC 7523 section 2.1): the token
     /// names the same user.
     JwtAuthorization,
-}
-
-/// When tokens of a second realm are renewed.
-#[derive(Clone, Copy, Debug)]
-pub struct ModelLifetimes {
-    /// A token with less life than this is renewed in the background; never earlier than when a third of its life is
-    /// left.
-    pub ahead: Duration,
-    /// A token with less life than this is not handed out.
-    pub least_life: Duration,
+    /// The user's token is exchanged in its own realm for one that is good for another audience only (RFC 8693
+    /// section 2.1).
+    TokenExchange,
 }
 
 impl ModelClient {
     /// Whether this workload may ask for its tokens.
     pub fn allows(&self, workload: &Workload) -> bool {
         self.settings.allowed.contains(workload)
+    }
+
+    /// Whether it gets tokens of users.
+    pub fn acts_for_users(&self) -> bool {
+        self.settings.grants.iter().any(|grant| *grant != ModelGrant::ClientCredentials)
     }
 
     pub(super) fn wanted(&self) -> Wanted<'_> {

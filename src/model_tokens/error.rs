@@ -1,5 +1,16 @@
 use std::time::Duration;
 
+use crate::token_cache::NoToken;
+
+/// Why a realm gives no token, however often it is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// The second realm does not know the user.
+    UserNotLinked,
+    /// The first realm does not exchange the user's token.
+    SubjectToken,
+}
+
 /// There is no model token.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ModelTokenError {
@@ -30,4 +41,16 @@ pub enum ModelTokenError {
         /// When it is worth trying again.
         retry_after: Duration,
     },
+}
+
+impl From<NoToken<Refusal>> for ModelTokenError {
+    fn from(error: NoToken<Refusal>) -> Self {
+        match error {
+            NoToken::Refused(Refusal::UserNotLinked) => Self::UserNotLinked,
+            NoToken::Refused(Refusal::SubjectToken) => Self::SubjectTokenRefused,
+            NoToken::TooShort => Self::ValidityTooLong,
+            NoToken::Full => Self::TooManyUsers,
+            NoToken::Unavailable { retry_after } => Self::Unavailable { retry_after },
+        }
+    }
 }

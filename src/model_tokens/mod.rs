@@ -1,36 +1,39 @@
 //! Tokens of other realms, for requests to ML services and for the workloads that serve them: which clients there are,
-//! who may ask for their tokens, how those are obtained, and the cache that they are served from. Nothing here knows
-//! HTTP, gRPC or cookies, and nothing that fails here touches a user's session.
+//! who may ask for their tokens, and how those are obtained. Nothing here knows HTTP, gRPC or cookies, and nothing that
+//! fails here touches a user's session.
 
-mod cache;
 mod client;
 mod error;
 mod obtain;
 mod service_account;
-mod token;
 mod token_review;
 mod workload;
 
-pub use client::{ModelClient, ModelGrant, ModelLifetimes, ModelSettings, OnBehalf};
+pub use client::{ModelClient, ModelGrant, ModelSettings, OnBehalf};
 pub use error::ModelTokenError;
 pub use obtain::{User, UserToken};
 pub use service_account::ServiceAccounts;
-pub use token::ModelToken;
 pub use token_review::TokenReviews;
 pub use workload::{Pods, StaticKey, Workload, WorkloadError, Workloads};
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use crate::{clock::SharedClock, session::MemoryStore};
-use cache::{Cache, Owner};
 use tokio_util::task::TaskTracker;
+
+use crate::{
+    clock::{Patience, SharedClock, Timestamp},
+    session::{MemoryStore, SessionGroup},
+    token_cache::{CachedToken, Owner, TokenCache, TokenKey, Wanted},
+};
+use error::Refusal;
 
 /// Every model client, the workloads that may ask, and the tokens at hand.
 pub struct ModelTokens {
     clients: HashMap<Arc<str>, Arc<ModelClient>>,
     /// Who asks.
     pub workloads: Workloads,
-    cache: Cache,
+    /// A client asks for one scope and one audience, so its name stands for them.
+    cache: TokenCache<Refusal>,
 }
 
 impl ModelTokens {
@@ -45,7 +48,7 @@ impl ModelTokens {
         // Each user may have a token of each client.
         let maximum = maximum_users.saturating_mul(clients.len().max(1));
         let clients = clients.into_iter().map(|client| (Arc::clone(&client.settings.name), Arc::new(client)));
-        Self { clients: clients.collect(), workloads, cache: Cache::new(maximum, tasks, clock) }
+        Self { clients: clients.collect(), workloads, cache: TokenCache::new(maximum, tasks, clock) }
     }
 
     /// The client of this name, or the only one there is.
@@ -70,14 +73,17 @@ impl ModelTokens {
         &self,
         client: &Arc<ModelClient>,
         min_validity: Duration,
-        wait: Duration,
-    ) -> Result<Arc<ModelToken>, ModelTokenError> {
+        patience: &Patience,
+    ) -> Result<Arc<CachedToken>, ModelTokenError> {
         if !client.settings.grants.contains(&ModelGrant::ClientCredentials) {
             return Err(ModelTokenError::UserNeeded);
         }
+        let key = TokenKey { purpose: Arc::clone(&client.settings.name), owner: Owner::Client };
+        let renewal = client.settings.renewal;
+        let wanted = Wanted { renewal, min_validity, since: Timestamp::default(), patience };
         let this = Arc::clone(client);
-        let obtain = async move || this.obtain_for_itself().await;
-        self.cache.token(client, Owner::Service, min_validity, wait, obtain).await
+        let obtain = async move |refresh_token| this.obtain_for_itself(refresh_token).await;
+        Ok(self.cache.token(key, wanted, obtain).await?)
     }
 
     /// The token for a request of `user`: the user's own, or the client's where the client acts for itself.
@@ -88,12 +94,13 @@ impl ModelTokens {
         &self,
         client: &Arc<ModelClient>,
         user: User,
-        wait: Duration,
-    ) -> Result<Arc<ModelToken>, ModelTokenError> {
-        if !client.settings.grants.contains(&ModelGrant::JwtAuthorization) {
-            return self.service_token(client, Duration::ZERO, wait).await;
+        patience: &Patience,
+    ) -> Result<Arc<CachedToken>, ModelTokenError> {
+        if client.acts_for_users() {
+            self.user_token(client, user, Duration::ZERO, patience).await
+        } else {
+            self.service_token(client, Duration::ZERO, patience).await
         }
-        self.user_token(client, user, Duration::ZERO, wait).await
     }
 
     /// The token of a user that lives for `min_validity` at least.
@@ -105,16 +112,25 @@ impl ModelTokens {
         client: &Arc<ModelClient>,
         user: User,
         min_validity: Duration,
-        wait: Duration,
-    ) -> Result<Arc<ModelToken>, ModelTokenError> {
-        let owner = Owner::User { issuer: Arc::clone(&user.issuer), sub: user.subject.clone() };
+        patience: &Patience,
+    ) -> Result<Arc<CachedToken>, ModelTokenError> {
+        let owner = Owner::User { issuer: Arc::clone(&user.issuer), subject: user.subject.clone() };
+        let key = TokenKey { purpose: Arc::clone(&client.settings.name), owner };
+        let renewal = client.settings.renewal;
+        let wanted = Wanted { renewal, min_validity, since: user.since, patience };
         let this = Arc::clone(client);
-        let obtain = async move || this.obtain_for(&user).await;
-        self.cache.token(client, owner, min_validity, wait, obtain).await
+        let obtain = async move |refresh_token| this.obtain_for(&user, refresh_token).await;
+        Ok(self.cache.token(key, wanted, obtain).await?)
     }
 
     /// Forgets the tokens of users who have no session any more, and those that have expired.
     pub fn remove_unused(&self, sessions: &MemoryStore) {
-        self.cache.remove_unused(sessions);
+        self.cache.retain(|owner| match owner {
+            Owner::User { issuer, subject } => {
+                let group = SessionGroup::Subject { issuer: Arc::clone(issuer), sub: subject.clone() };
+                !sessions.group(&group).is_empty()
+            }
+            Owner::Client | Owner::Session(_) => true,
+        });
     }
 }

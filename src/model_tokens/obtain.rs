@@ -1,11 +1,13 @@
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use secrecy::{ExposeSecret, SecretString};
 
-use super::{ModelClient, ModelTokenError};
+use super::{ModelClient, ModelGrant, Refusal};
 use crate::{
-    oidc::{Provider, TokenError, TokenSet},
+    clock::Timestamp,
+    oidc::{Provider, TokenError, TokenSet, TransportError, Wanted},
     session::Tokens,
+    token_cache::Failure,
 };
 
 /// Keycloak's word that no user of the second realm is linked to the one whom the assertion names.
@@ -21,6 +23,8 @@ pub struct User {
     pub provider: Arc<Provider>,
     /// The user's access token of the first realm.
     pub token: UserToken,
+    /// When the session began for which the token is asked: tokens that were got before belonged to another sign-in.
+    pub since: Timestamp,
 }
 
 /// Where the access token of a user comes from.
@@ -40,56 +44,66 @@ impl UserToken {
     }
 }
 
-/// A token could not be obtained.
-pub(super) enum Failure {
-    /// It is of no use to ask again soon: the answer for whoever asks.
-    Final(ModelTokenError),
-    /// What this caller brought is not good; nobody else is held back by it.
-    Caller(ModelTokenError),
-    /// The realm may be asked again after a pause, or after this.
-    Passing(Option<Duration>),
-}
-
 impl ModelClient {
-    pub(super) async fn obtain_for_itself(&self) -> Result<TokenSet, Failure> {
+    /// A token of the client itself.
+    pub(super) async fn obtain_for_itself(
+        &self,
+        refresh_token: Option<SecretString>,
+    ) -> Result<TokenSet, Failure<Refusal>> {
+        if let Some(tokens) = self.renew(refresh_token).await? {
+            return Ok(tokens);
+        }
         let tokens = self.provider.client_credentials(self.wanted()).await;
         tokens.map_err(|error| self.failed(&self.provider, &error))
     }
 
-    /// The second realm takes a token that names it as the only audience. An ordinary user's names more, so it is
-    /// narrowed first by an exchange in its own realm (RFC 8693).
-    pub(super) async fn obtain_for(&self, user: &User) -> Result<TokenSet, Failure> {
-        let audience = &*self.provider.settings().issuer;
-        let assertion = user.provider.exchange(user.token.access_token(), audience).await;
-        let assertion = assertion.map_err(|error| self.exchange_failed(user, &error))?;
+    /// A token of a user.
+    pub(super) async fn obtain_for(
+        &self,
+        user: &User,
+        refresh_token: Option<SecretString>,
+    ) -> Result<TokenSet, Failure<Refusal>> {
+        if let Some(tokens) = self.renew(refresh_token).await? {
+            return Ok(tokens);
+        }
+        if self.settings.grants.contains(&ModelGrant::TokenExchange) {
+            let tokens = self.provider.exchange(user.token.access_token(), self.wanted()).await;
+            return tokens.map_err(|error| self.exchange_failed(user, &self.provider, &error));
+        }
+        // The second realm takes a token that names it as the only audience. An ordinary user's names more, so it is
+        // narrowed first by an exchange in its own realm (RFC 8693).
+        let narrowed = Wanted { scope: "", audience: Some(&self.provider.settings().issuer) };
+        let assertion = user.provider.exchange(user.token.access_token(), narrowed).await;
+        let assertion = assertion.map_err(|error| self.exchange_failed(user, &user.provider, &error))?;
         let tokens = self.provider.jwt_authorization_grant(&assertion.access_token, self.wanted()).await;
         tokens.map_err(|error| match error {
             TokenError::Rejected { description } if description == NOT_LINKED => {
                 tracing::info!(model = &*self.settings.name, "the user is not linked");
-                Failure::Final(ModelTokenError::UserNotLinked)
+                Failure::Final(Refusal::UserNotLinked)
             }
             error => self.failed(&self.provider, &error),
         })
     }
 
-    fn exchange_failed(&self, user: &User, error: &TokenError) -> Failure {
-        // What Keycloak says of a token whose session is over: a word about this token and nobody else's.
-        let is_refused = match error {
-            TokenError::Rejected { .. } => true,
-            TokenError::Configuration { error, description } => {
-                matches!(error.as_str(), "invalid_request" | "invalid_token")
-                    && description == "Invalid token"
-            }
-            _ => false,
-        };
-        match (&user.token, is_refused) {
-            (UserToken::Presented(_), true) => Failure::Caller(ModelTokenError::SubjectTokenRefused),
-            (UserToken::Session(_), true) => Failure::Passing(None),
-            (_, false) => self.failed(&user.provider, error),
+    /// The next token for a refresh token; `None` where there is none or it is over, so that the grant itself is due.
+    async fn renew(&self, refresh_token: Option<SecretString>) -> Result<Option<TokenSet>, Failure<Refusal>> {
+        let Some(refresh_token) = refresh_token else { return Ok(None) };
+        match self.provider.renew(&refresh_token).await {
+            Ok(tokens) => Ok(Some(tokens)),
+            Err(TokenError::Rejected { .. }) => Ok(None),
+            Err(error) => Err(self.failed(&self.provider, &error)),
         }
     }
 
-    fn failed(&self, provider: &Provider, error: &TokenError) -> Failure {
+    fn exchange_failed(&self, user: &User, provider: &Provider, error: &TokenError) -> Failure<Refusal> {
+        match (&user.token, error.is_about_subject_token()) {
+            (UserToken::Presented(_), true) => Failure::Caller(Refusal::SubjectToken),
+            (UserToken::Session(_), true) => Failure::Passing(None),
+            (_, false) => self.failed(provider, error),
+        }
+    }
+
+    fn failed(&self, provider: &Provider, error: &TokenError) -> Failure<Refusal> {
         let (model, client) = (&*self.settings.name, provider.settings().client_id.as_str());
         let provider = &*provider.settings().name;
         match error {
@@ -97,6 +111,7 @@ impl ModelClient {
                 tracing::error!(model, provider, client, %error, "no model token");
                 Failure::Passing(None)
             }
+            TokenError::Unavailable(TransportError::Held { pause }) => Failure::Held(*pause),
             _ => {
                 tracing::warn!(model, provider, %error, "no model token");
                 Failure::Passing(error.retry_after())

@@ -31,7 +31,7 @@ impl Provider {
     pub async fn client_credentials(&self, wanted: Wanted<'_>) -> Result<TokenSet, TokenError> {
         let mut grant = vec![("grant_type", "client_credentials")];
         wanted.append_to(&mut grant);
-        self.request_tokens(&grant).await
+        self.request_grant(&grant).await
     }
 
     /// Gets a token for the user whom another provider's token names (RFC 7523 section 2.1).
@@ -48,21 +48,43 @@ impl Provider {
             ("assertion", assertion.expose_secret()),
         ];
         wanted.append_to(&mut grant);
-        self.request_tokens(&grant).await
+        self.request_grant(&grant).await
     }
 
-    /// Exchanges an access token of this provider for one that is good for `audience` only (RFC 8693 section 2.1).
+    /// Exchanges an access token of this provider for one that is good for the wanted audience only (RFC 8693
+    /// section 2.1).
     ///
     /// # Errors
     /// [`TokenError`] says why there is none.
-    pub async fn exchange(&self, access_token: &str, audience: &str) -> Result<TokenSet, TokenError> {
-        self.request_tokens(&[
+    pub async fn exchange(&self, access_token: &str, wanted: Wanted<'_>) -> Result<TokenSet, TokenError> {
+        let mut grant = vec![
             ("grant_type", "urn:ietf:params:oauth:grant-type:token-exchange"),
             ("subject_token", access_token),
             ("subject_token_type", ACCESS_TOKEN),
             ("requested_token_type", ACCESS_TOKEN),
-            ("audience", audience),
+        ];
+        wanted.append_to(&mut grant);
+        self.request_grant(&grant).await
+    }
+
+    /// Gets the next token for the refresh token that came with one of these grants (RFC 6749 section 6).
+    ///
+    /// # Errors
+    /// [`TokenError`] says why there is none.
+    pub async fn renew(&self, refresh_token: &SecretString) -> Result<TokenSet, TokenError> {
+        self.request_grant(&[
+            ("grant_type", "refresh_token"),
+            ("refresh_token", refresh_token.expose_secret()),
         ])
         .await
+    }
+
+    /// Unlike the refreshes of sessions, which queue by urgency and pause each for itself, these are many alike: they
+    /// are bounded together, and an outage that one of them meets spares the others the wait.
+    async fn request_grant(&self, grant: &[(&str, &str)]) -> Result<TokenSet, TokenError> {
+        let _turn = self.circuit.enter(&*self.clock).await?;
+        let answer = self.request_tokens(grant).await;
+        self.circuit.note(answer.as_ref().err(), self.clock.now());
+        answer
     }
 }

@@ -22,9 +22,26 @@ pub enum TransportError {
         /// What `Retry-After` said, if it gave seconds.
         retry_after: Option<Duration>,
     },
+    /// The provider did not answer a moment ago and was not asked again.
+    #[error("left alone after it did not answer")]
+    Held {
+        /// How long it is left alone.
+        pause: Duration,
+    },
     /// The answer is larger than any real one.
     #[error("the answer is larger than {MAXIMUM_BODY} bytes")]
     TooLarge,
+}
+
+impl TransportError {
+    /// How long the provider asks to be left alone, or is.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Status { retry_after, .. } => *retry_after,
+            Self::Held { pause } => Some(*pause),
+            _ => None,
+        }
+    }
 }
 
 /// An answer of the provider, other than those that are a [`TransportError`].

@@ -8,6 +8,7 @@
 mod access_token;
 mod authorization;
 mod cached;
+mod circuit;
 mod claims;
 mod client_authentication;
 mod grants;

@@ -10,6 +10,7 @@ use super::{
     LoginExpectation, LogoutToken, LogoutTokenError, ProofError, ProviderError, SignatureError, TokenError,
     TokenSet, TransportError, access_token,
     cached::Cached,
+    circuit::Circuit,
     claims,
     client_authentication::{Asking, Proof},
     id_token,
@@ -47,7 +48,7 @@ pub struct ProviderSettings {
     pub metadata_lifetime: Duration,
     /// How long the keys are kept.
     pub keys_lifetime: Duration,
-    /// How many refreshes may be under way at once.
+    /// How many refreshes may be under way at once, and how many grants for tokens that are no session's.
     pub concurrent_refreshes: usize,
 }
 
@@ -57,8 +58,9 @@ pub struct Provider {
     http: HttpClient,
     metadata: Arc<Cached<Metadata>>,
     keys: Arc<Cached<KeySet>>,
+    pub(super) circuit: Circuit,
     random: SharedRandom,
-    clock: SharedClock,
+    pub(super) clock: SharedClock,
 }
 
 impl Provider {
@@ -71,7 +73,8 @@ impl Provider {
     ) -> Self {
         let metadata = Cached::new(settings.metadata_lifetime, Arc::clone(&clock));
         let keys = Cached::new(settings.keys_lifetime, Arc::clone(&clock));
-        Self { settings, http, metadata, keys, random, clock }
+        let circuit = Circuit::new(settings.concurrent_refreshes);
+        Self { settings, http, metadata, keys, circuit, random, clock }
     }
 
     /// How it is configured.

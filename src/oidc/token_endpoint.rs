@@ -39,6 +39,12 @@ impl TokenSet {
         let own_end = access_claims.get("exp").and_then(Value::as_u64).map(Timestamp::from_unix);
         self.expires_in.or_else(|| own_end.map(|end| end.since(asked_at))).unwrap_or(LIFETIME_WITHOUT_WORD)
     }
+
+    /// When the refresh token ends; `None` if it does not or the provider does not say.
+    pub fn refresh_end(&self, asked_at: Timestamp) -> Option<Timestamp> {
+        // Keycloak writes 0 for an offline token, which does not end.
+        self.refresh_expires_in.filter(|lifetime| !lifetime.is_zero()).map(|lifetime| asked_at + lifetime)
+    }
 }
 
 /// A call to the token endpoint brought no tokens.
@@ -76,12 +82,29 @@ impl TokenError {
     /// How long the provider asks to be left alone.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::Unavailable(TransportError::Status { retry_after, .. })
-            | Self::Discovery(ProviderError::Transport(TransportError::Status { retry_after, .. })) => {
-                *retry_after
+            Self::Unavailable(error) | Self::Discovery(ProviderError::Transport(error)) => {
+                error.retry_after()
             }
             _ => None,
         }
+    }
+
+    /// Whether an exchange failed by a word about the token that was to be exchanged, and nothing else. Keycloak says so
+    /// of one whose session is over in two ways.
+    pub fn is_about_subject_token(&self) -> bool {
+        match self {
+            Self::Rejected { .. } => true,
+            Self::Configuration { error, description } => {
+                matches!(error.as_str(), "invalid_request" | "invalid_token")
+                    && description == "Invalid token"
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether the provider said nothing at all.
+    pub(super) fn is_silence(&self) -> bool {
+        matches!(self, Self::Unavailable(_) | Self::Discovery(ProviderError::Transport(_)))
     }
 }
 

@@ -24,7 +24,7 @@ pub use kind::Kind;
 pub use origin::{CSRF_HEADER, OriginError};
 pub use path::Path;
 pub use refusal::{Answer, Refusal};
-pub use request::Request;
+pub use request::{Request, SUBJECT_TOKEN_HEADER};
 pub use return_to::ReturnTarget;
 pub use rule::{Navigation, PathPattern, Role, Rule, RuleError, Rules, SessionNeed, TokenKind};
 pub use step_up::{ANY_SIGN_IN, StepUp};

@@ -41,6 +41,11 @@ pub enum Refusal {
         /// When it is worth trying again.
         retry_after: Duration,
     },
+    /// The provider does not exchange the user's token at the moment.
+    NoExchangedToken {
+        /// When it is worth trying again.
+        retry_after: Duration,
+    },
     /// A fault of this program.
     Internal,
 }
@@ -90,13 +95,18 @@ impl Refusal {
             Self::NoModelToken { .. } => {
                 (503, "model_token_unavailable", "The model cannot be reached. Please try again in a moment.")
             }
+            Self::NoExchangedToken { .. } => (
+                503,
+                "exchanged_token_unavailable",
+                "This service cannot be reached. Please try again in a moment.",
+            ),
             Self::Internal => (503, "internal_error", "Something went wrong on our side. Please try again."),
         };
         let retry_after = match self {
             // A client that is told "0" comes back at once.
-            Self::Unavailable { retry_after } | Self::NoModelToken { retry_after } => {
-                Some(retry_after.as_secs().max(1))
-            }
+            Self::Unavailable { retry_after }
+            | Self::NoModelToken { retry_after }
+            | Self::NoExchangedToken { retry_after } => Some(retry_after.as_secs().max(1)),
             Self::Internal => Some(1),
             _ => None,
         };

@@ -36,7 +36,14 @@ pub struct Request<'a> {
     pub csrf_header: Option<&'a str>,
     /// `X-Request-Id`.
     pub request_id: Option<&'a str>,
+    /// Who made the request by the proxy's word, from the certificate of the connection. No header is ever read for it.
+    pub principal: Option<&'a str>,
+    /// The access token of a user for whom a workload asks.
+    pub subject_token: Option<&'a str>,
 }
+
+/// The header in which a workload passes the access token that it was called with.
+pub const SUBJECT_TOKEN_HEADER: &str = "x-subject-token";
 
 impl<'a> Request<'a> {
     /// Takes in one header; `name` is in lower case, as HTTP/2 and Envoy have it. Headers that decide nothing are
@@ -54,6 +61,7 @@ impl<'a> Request<'a> {
             "upgrade" | ":protocol" => self.upgrade = true,
             "access-control-request-method" => once(&mut self.preflight_method, value),
             super::CSRF_HEADER => once(&mut self.csrf_header, value),
+            SUBJECT_TOKEN_HEADER => once(&mut self.subject_token, value),
             "x-request-id" => self.request_id = Some(value),
             _ => {}
         }

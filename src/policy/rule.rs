@@ -43,6 +43,8 @@ pub enum TokenKind {
     User,
     /// A token of another realm, by the name of the model client.
     Model(Arc<str>),
+    /// The user's, exchanged for one that is good for this audience only.
+    Exchange(Arc<str>),
     /// None at all.
     None,
 }
@@ -177,6 +179,14 @@ impl Rules {
     /// Whether some rule asks for this authentication context.
     pub fn names_acr(&self, acr: &str) -> bool {
         self.rules.iter().any(|rule| rule.step_up.acr_values.iter().any(|named| named == acr))
+    }
+
+    /// The audiences for which tokens are exchanged.
+    pub fn exchange_audiences(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.rules.iter().filter_map(|rule| match &rule.token {
+            TokenKind::Exchange(audience) => Some(audience),
+            _ => None,
+        })
     }
 
     /// Whether some rule asks for a sign-in of this age.
