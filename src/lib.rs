@@ -4,6 +4,7 @@
 //!
 //! - [`cli`]: the command line.
 //! - [`lifecycle`]: start, drain and stop.
+//! - [`listen`]: where connections come in.
 //! - [`config`]: the configuration file.
 //! - [`authz`]: the gRPC door, where Envoy asks about every request.
 //! - [`web`]: the HTTP door, which browsers call by name.
@@ -25,6 +26,7 @@ pub mod config;
 pub mod crypto;
 pub mod flow;
 pub mod lifecycle;
+pub mod listen;
 pub mod model_tokens;
 pub mod oidc;
 pub mod page;

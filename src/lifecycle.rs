@@ -5,15 +5,13 @@ use std::{
     error::Error,
     future::Future,
     io,
-    os::unix::fs::FileTypeExt,
-    path::Path,
     sync::Arc,
     time::Duration,
 };
 
+use futures_util::stream;
 use secrecy::SecretString;
 use tokio::{
-    net::{TcpListener, UnixListener, UnixStream},
     signal::unix::{SignalKind, signal},
     time::{MissedTickBehavior, interval, timeout},
 };
@@ -32,11 +30,12 @@ use crate::{
     authz::{AuthorizationService, api::envoy::service::auth::v3::authorization_server::AuthorizationServer},
     clock::{SharedClock, SystemClock},
     config::{
-        Config, DEFAULT_CALL_TIMEOUT, ListenAddress, ModelConfig, ServiceAccountsConfig, VerifiedBy,
+        Config, DEFAULT_CALL_TIMEOUT, Listener, ModelConfig, ServiceAccountsConfig, VerifiedBy,
         WorkloadsConfig,
     },
     crypto::{KeyRing, SharedRandom, SystemRandom},
     flow::{ExchangedTokens, Flows, Refresher},
+    listen::{ListenAddress, Socket, TlsListener},
     model_tokens::{ModelClient, ModelTokens, Pods, ServiceAccounts, TokenReviews, Workloads},
     oidc::{HttpClient, Provider, SIGNATURE_ALGORITHMS, TokenIssuer},
     policy::{Frontends, Site},
@@ -54,13 +53,23 @@ const MAXIMUM_REMEMBERED: usize = 300_000;
 /// The name under which the health of the authorization service is asked for.
 const AUTHORIZATION: &str = <AuthorizationServer<AuthorizationService> as NamedService>::NAME;
 
-type StartError = Box<dyn Error + Send + Sync>;
-
-/// A bound listener.
-enum Listener {
-    Tcp(TcpListener),
-    Unix(UnixListener),
+/// A socket, with or without TLS on it.
+enum Door {
+    Open(Socket),
+    Tls(TlsListener),
 }
+
+impl Door {
+    async fn open(listener: &Listener) -> Result<Self, StartError> {
+        let socket = Socket::bind(&listener.address).await?;
+        Ok(match (socket, &listener.tls) {
+            (Socket::Tcp(socket), Some(tls)) => Self::Tls(TlsListener::new(socket, tls.clone())?),
+            (socket, _) => Self::Open(socket),
+        })
+    }
+}
+
+type StartError = Box<dyn Error + Send + Sync>;
 
 /// Serves until SIGTERM or SIGINT, then drains: health says NOT_SERVING first, what is under way finishes within
 /// `sessions.drain`, and a second signal ends everything at once.
@@ -73,10 +82,10 @@ pub async fn serve(config: Config) -> Result<(), StartError> {
 
     let addresses = config.listeners.clone();
     let drain = config.sessions.drain;
-    let grpc = Listener::bind(&addresses.grpc).await?;
-    let browser = Listener::bind(&addresses.browser).await?;
+    let grpc = Door::open(&addresses.grpc).await?;
+    let browser = Door::open(&addresses.browser).await?;
     let internal = match &addresses.internal {
-        Some(address) => Some(Listener::bind(address).await?),
+        Some(listener) => Some(Door::open(listener).await?),
         None => None,
     };
     let tasks = TaskTracker::new();
@@ -97,7 +106,8 @@ pub async fn serve(config: Config) -> Result<(), StartError> {
     }
     servers.close();
     let sweep = tokio::spawn(sweep(Arc::clone(&flows)));
-    tracing::info!(grpc = %addresses.grpc, browser = %addresses.browser, "ready");
+    let (grpc, browser) = (&addresses.grpc.address, &addresses.browser.address);
+    tracing::info!(%grpc, %browser, "ready");
 
     tokio::select! {
         () = signalled() => {}
@@ -121,8 +131,8 @@ pub async fn serve(config: Config) -> Result<(), StartError> {
         () = signalled() => tracing::warn!("stopped at once by a second signal"),
     }
     sweep.abort();
-    for address in [&addresses.grpc, &addresses.browser].into_iter().chain(&addresses.internal) {
-        if let ListenAddress::Unix(path) = address {
+    for listener in [&addresses.grpc, &addresses.browser].into_iter().chain(&addresses.internal) {
+        if let ListenAddress::Unix(path) = &listener.address {
             let _ = std::fs::remove_file(path);
         }
     }
@@ -200,7 +210,7 @@ fn workloads(
         Some(cluster) => Some(pods(cluster, http, Arc::clone(clock))?),
         None => None,
     };
-    Ok(Workloads { keys: config.keys, pods })
+    Ok(Workloads { mesh_hosts: config.mesh_hosts, keys: config.keys, pods })
 }
 
 fn pods(cluster: ServiceAccountsConfig, http: &HttpClient, clock: SharedClock) -> Result<Pods, StartError> {
@@ -230,29 +240,37 @@ fn model_clients(
     models.into_iter().map(client).collect()
 }
 
-async fn serve_grpc(router: Router, listener: Listener, stop: CancellationToken) -> Result<(), StartError> {
+async fn serve_grpc(router: Router, door: Door, stop: CancellationToken) -> Result<(), StartError> {
     let stopped = stop.cancelled_owned();
-    match listener {
-        Listener::Tcp(listener) => {
+    match door {
+        Door::Open(Socket::Tcp(listener)) => {
             let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
             router.serve_with_incoming_shutdown(incoming, stopped).await?;
         }
-        Listener::Unix(listener) => {
+        Door::Open(Socket::Unix(listener)) => {
             router.serve_with_incoming_shutdown(UnixListenerStream::new(listener), stopped).await?;
+        }
+        Door::Tls(listener) => {
+            let incoming = stream::unfold(listener, async |mut listener| {
+                let connection = listener.next().await?;
+                Some((Ok::<_, io::Error>(connection), listener))
+            });
+            router.serve_with_incoming_shutdown(incoming, stopped).await?;
         }
     }
     Ok(())
 }
 
-async fn serve_http(
-    service: axum::Router,
-    listener: Listener,
-    stop: CancellationToken,
-) -> Result<(), StartError> {
+async fn serve_http(service: axum::Router, door: Door, stop: CancellationToken) -> Result<(), StartError> {
     let stopped = stop.cancelled_owned();
-    match listener {
-        Listener::Tcp(listener) => axum::serve(listener, service).with_graceful_shutdown(stopped).await?,
-        Listener::Unix(listener) => axum::serve(listener, service).with_graceful_shutdown(stopped).await?,
+    match door {
+        Door::Open(Socket::Tcp(listener)) => {
+            axum::serve(listener, service).with_graceful_shutdown(stopped).await?;
+        }
+        Door::Open(Socket::Unix(listener)) => {
+            axum::serve(listener, service).with_graceful_shutdown(stopped).await?;
+        }
+        Door::Tls(listener) => axum::serve(listener, service).with_graceful_shutdown(stopped).await?,
     }
     Ok(())
 }
@@ -275,34 +293,4 @@ async fn sweep(flows: Arc<Flows>) {
         flows.model_tokens.remove_unused(&flows.sessions);
         flows.exchanged_tokens.retain(|_| true);
     }
-}
-
-impl Listener {
-    async fn bind(address: &ListenAddress) -> io::Result<Self> {
-        let bound = match address {
-            ListenAddress::Tcp(address) => TcpListener::bind(address).await.map(Self::Tcp),
-            ListenAddress::Unix(path) => bind_unix(path).await.map(Self::Unix),
-        };
-        bound.map_err(|error| {
-            io::Error::new(error.kind(), format!("{address} cannot be listened on: {error}"))
-        })
-    }
-}
-
-/// Binds a unix socket in the place of one that a dead process left behind, never of one that is in use.
-async fn bind_unix(path: &Path) -> io::Result<UnixListener> {
-    match UnixListener::bind(path) {
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_dead_socket(path).await => {
-            std::fs::remove_file(path).map_err(|_| error)?;
-            UnixListener::bind(path)
-        }
-        bound => bound,
-    }
-}
-
-/// Whether `path` is a socket that nobody listens on: neither a file, nor a socket whose owner is just busy.
-async fn is_dead_socket(path: &Path) -> bool {
-    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket());
-    let connected = UnixStream::connect(path).await;
-    is_socket && connected.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
 }

@@ -236,6 +236,28 @@ async fn a_request_to_a_model_never_carries_another_token() {
     assert_ne!(new, token);
 }
 
+#[tokio::test]
+async fn a_refresh_token_of_the_realm_is_used_and_never_shown() {
+    let stand = stand(6).await;
+    let attributes = json!({"attributes": {"client_credentials.use_refresh_token": "true"}});
+    stand.models().update_client("model-client", &attributes).await;
+    let events = json!({"enabledEventTypes": ["CLIENT_LOGIN", "REFRESH_TOKEN"]});
+    stand.models().update(&events).await;
+    let answer = ask(&stand, "").await;
+    assert!(!answer.text().contains("refresh"), "{}", answer.text());
+    let first = answer.json()["access_token"].as_str().expect("a token").to_owned();
+    until_expired(&first).await;
+    assert_ne!(token(&stand).await, first);
+    assert_eq!(stand.models().count_events("REFRESH_TOKEN").await, 1, "renewed by it");
+    assert_eq!(given(&stand).await, 1, "and not by the grant");
+    for session in stand.models().sessions("service-account-model-client").await {
+        stand.models().delete_session(session["id"].as_str().expect("an id")).await;
+    }
+    until_expired(&token(&stand).await).await;
+    assert_ne!(token(&stand).await, first);
+    assert_eq!(given(&stand).await, 2, "by the grant again once the refresh token is over");
+}
+
 /// A stand whose models answer to the service account `trainer` of namespace `ml`, in a cluster with this issuer.
 async fn in_cluster(cluster: &Provider) -> Stand {
     let issuer = cluster.issuer().to_owned();

@@ -14,7 +14,7 @@ use super::api::{
     google::rpc::Status,
 };
 use crate::{
-    flow::{Allow, Refused, UpstreamToken, Verdict},
+    flow::{Allow, MeshAnswer, Refused, UpstreamToken, Verdict, WorkloadRefusal},
     page::{Link, PAGE_POLICY, page},
     policy::{Endpoint, Frontend, Kind, Refusal, Site},
 };
@@ -51,6 +51,33 @@ pub(super) fn reply(verdict: Verdict, request_id: &str) -> CheckResponse {
             denied(code::UNAUTHENTICATED, 302, Some(&site), headers, String::new())
         }
         Verdict::Refuse(refused) => refuse(refused, request_id),
+        Verdict::Workload(answer) => answer_workload(&answer, request_id),
+    }
+}
+
+/// The answer to a workload of the mesh. Status 200 too goes out as a denied response: nothing is to pass there.
+fn answer_workload(answer: &MeshAnswer, request_id: &str) -> CheckResponse {
+    let mut headers = vec![("content-type", "application/json".to_owned())];
+    let refusal = match &answer.outcome {
+        Ok(given) => {
+            return denied(code::PERMISSION_DENIED, 200, None, headers, given.shown().to_string());
+        }
+        Err(refusal) => refusal,
+    };
+    let answer = refusal.answer();
+    headers.extend(answer.retry_after.map(|seconds| ("retry-after", seconds.to_string())));
+    headers.extend(refusal.challenge().map(|challenge| ("www-authenticate", challenge.to_owned())));
+    if let WorkloadRefusal::WrongMethod { allowed } = refusal {
+        headers.push(("allow", (*allowed).to_owned()));
+    }
+    denied(code_of(answer.status), answer.status, None, headers, answer.json(request_id, None))
+}
+
+fn code_of(status: u16) -> i32 {
+    match status {
+        401 => code::UNAUTHENTICATED,
+        503 => code::UNAVAILABLE,
+        _ => code::PERMISSION_DENIED,
     }
 }
 
@@ -129,12 +156,7 @@ fn refuse(refused: Refused, request_id: &str) -> CheckResponse {
             answer.json(request_id, login.as_deref())
         }
     };
-    let code = match answer.status {
-        401 => code::UNAUTHENTICATED,
-        503 => code::UNAVAILABLE,
-        _ => code::PERMISSION_DENIED,
-    };
-    denied(code, answer.status, site.as_deref(), headers, body)
+    denied(code_of(answer.status), answer.status, site.as_deref(), headers, body)
 }
 
 fn ok(response: OkHttpResponse, metadata: Struct) -> CheckResponse {

@@ -6,9 +6,15 @@ use crate::policy::Request;
 /// Method, host and path are taken from the attributes, which Envoy fills from the request line. Headers come as a
 /// list where Envoy sends them raw (`encode_raw_headers`) and as a map otherwise; the decision is the same.
 pub(super) fn view(check: &CheckRequest) -> Option<Request<'_>> {
-    let http: &HttpRequest = check.attributes.as_ref()?.request.as_ref()?.http.as_ref()?;
-    let mut request =
-        Request { method: &http.method, host: &http.host, target: &http.path, ..Request::default() };
+    let attributes = check.attributes.as_ref()?;
+    let http: &HttpRequest = attributes.request.as_ref()?.http.as_ref()?;
+    let mut request = Request {
+        method: &http.method,
+        host: &http.host,
+        target: &http.path,
+        principal: attributes.source.as_ref().map(|source| source.principal.as_str()),
+        ..Request::default()
+    };
     match &http.header_map {
         Some(raw) => {
             for header in &raw.headers {

@@ -9,7 +9,7 @@ use super::{
     request::view,
 };
 use crate::{
-    flow::{Flows, Verdict},
+    flow::{Flows, Verdict, log_workload_token},
     telemetry::RequestId,
 };
 
@@ -51,13 +51,16 @@ impl AuthorizationService {
             return internal_fault(request_id.as_str());
         };
         let verdict = self.flows.check(&request).await;
-        log_refusal(&verdict, &request, &request_id);
+        log(&verdict, &request, &request_id);
         reply(verdict, request_id.as_str())
     }
 }
 
-/// One short line for a request that does not pass, none for one that does.
-fn log_refusal(verdict: &Verdict, request: &crate::policy::Request<'_>, request_id: &RequestId) {
+/// One short line for a request that does not pass, none for one that does; one for each model token.
+fn log(verdict: &Verdict, request: &crate::policy::Request<'_>, request_id: &RequestId) {
+    if let Verdict::Workload(answer) = verdict {
+        log_workload_token(request_id.as_str(), answer.workload.as_ref(), answer.outcome.as_ref());
+    }
     if let Verdict::Refuse(refused) = verdict {
         let answer = refused.refusal.answer();
         let frontend = refused.site.as_ref().map_or("", |site| &site.frontend.name);

@@ -1,30 +1,29 @@
-use std::{fmt, net::SocketAddr, path::PathBuf};
-
 use deserr::Deserr;
 
 use super::{
     Checker,
     errors::{At, ShapeErrors, Wrong},
 };
+use crate::listen::{ListenAddress, TlsClients, TlsSettings};
 
 /// Where requests come in.
 #[derive(Clone, Debug)]
 pub struct Listeners {
     /// Envoy's external authorization calls.
-    pub grpc: ListenAddress,
+    pub grpc: Listener,
     /// What a browser calls by name, through Envoy.
-    pub browser: ListenAddress,
+    pub browser: Listener,
     /// What workloads call by name, if they may.
-    pub internal: Option<ListenAddress>,
+    pub internal: Option<Listener>,
 }
 
-/// An address to listen on.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ListenAddress {
-    /// A TCP address.
-    Tcp(SocketAddr),
-    /// The path of a unix socket.
-    Unix(PathBuf),
+/// One place where requests come in.
+#[derive(Clone, Debug)]
+pub struct Listener {
+    /// The address.
+    pub address: ListenAddress,
+    /// How TLS is spoken there, if it is.
+    pub tls: Option<TlsSettings>,
 }
 
 #[derive(Default, Deserr)]
@@ -37,7 +36,26 @@ pub(super) struct ListenersSection {
     #[deserr(default)]
     internal: Option<Address>,
     #[deserr(default)]
+    grpc_tls: Option<TlsSection>,
+    #[deserr(default)]
+    browser_tls: Option<TlsSection>,
+    #[deserr(default)]
+    internal_tls: Option<TlsSection>,
+    #[deserr(default)]
     plaintext: Option<Plaintext>,
+}
+
+#[derive(Deserr)]
+#[deserr(error = ShapeErrors, deny_unknown_fields)]
+struct TlsSection {
+    #[deserr(default)]
+    certificate_file: Option<String>,
+    #[deserr(default)]
+    key_file: Option<String>,
+    #[deserr(default)]
+    client_ca_file: Option<String>,
+    #[deserr(default)]
+    clients: Vec<String>,
 }
 
 #[derive(Deserr)]
@@ -77,39 +95,67 @@ impl ListenersSection {
         if internal.is_some() && (internal == grpc || internal == browser) {
             checker.error(&at.key("internal"), "is the same address as another listener's");
         }
-        for (name, address) in [("grpc", &grpc), ("browser", &browser), ("internal", &internal)] {
-            if address.as_ref().is_none_or(ListenAddress::is_local) {
-                continue;
+        let plaintext = self.plaintext;
+        let mut listener = |name, address: Option<ListenAddress>, tls: Option<TlsSection>| {
+            let tls_at = at.key(name);
+            let is_encrypted = tls.is_some();
+            let tls = tls.and_then(|tls| tls.check(address.as_ref(), &tls_at, checker));
+            let address = address?;
+            if !is_encrypted && !address.is_local() {
+                check_plaintext(plaintext, &at.key(name.trim_end_matches("_tls")), checker);
             }
-            let at = at.key(name);
-            if self.plaintext.is_some() {
-                checker
-                    .warn(&at, "is reachable from other machines without encryption: the mesh must encrypt");
-            } else {
-                let message = "is not a loopback address or a unix socket. Whoever reaches it can have access tokens, \
-                               so what comes from other machines must be encrypted by a mesh; if it is, say so with \
-                               listeners.plaintext: accepted";
-                checker.error(&at, message);
-            }
-        }
+            Some(Listener { address, tls })
+        };
+        let grpc = listener("grpc_tls", grpc, self.grpc_tls);
+        let browser = listener("browser_tls", browser, self.browser_tls);
+        let internal = listener("internal_tls", internal, self.internal_tls);
         Some(Listeners { grpc: grpc?, browser: browser?, internal })
     }
 }
 
-impl ListenAddress {
-    fn is_local(&self) -> bool {
-        match self {
-            Self::Tcp(address) => address.ip().is_loopback(),
-            Self::Unix(_) => true,
-        }
+fn check_plaintext(plaintext: Option<Plaintext>, at: &At<'_>, checker: &mut Checker<'_>) {
+    if plaintext.is_some() {
+        checker.warn(at, "is reachable from other machines without encryption: the mesh must encrypt");
+    } else {
+        let message = "is not a loopback address or a unix socket. Whoever reaches it can have access tokens, so what \
+                       comes from other machines must be encrypted, by TLS or by a mesh; if a mesh does it, say so with \
+                       listeners.plaintext: accepted";
+        checker.error(at, message);
     }
 }
 
-impl fmt::Display for ListenAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Tcp(address) => address.fmt(f),
-            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+impl TlsSection {
+    fn check(
+        self,
+        address: Option<&ListenAddress>,
+        at: &At<'_>,
+        checker: &mut Checker<'_>,
+    ) -> Option<TlsSettings> {
+        match address {
+            Some(ListenAddress::Tcp(_)) => {}
+            Some(ListenAddress::Unix(_)) => checker.error(at, "is of no use on a unix socket"),
+            None => checker.error(at, "is for a listener that has no address"),
         }
+        let certificate = checker.required(self.certificate_file, &at.key("certificate_file"));
+        let key = checker.required(self.key_file, &at.key("key_file"));
+        if !self.clients.is_empty() && self.client_ca_file.is_none() {
+            checker.error(&at.key("client_ca_file"), "is missing: nobody vouches for the names in clients");
+        }
+        let names = self.clients;
+        let clients = self.client_ca_file.map(|file| TlsClients { authorities: file.into(), names });
+        let settings = TlsSettings { certificate: certificate?.into(), key: key?.into(), clients };
+        if let Err(error) = settings.load() {
+            checker.error(at, error.to_string());
+        }
+        Some(settings)
+    }
+}
+
+impl Listener {
+    /// Whether nobody but the proxy can connect, so that its word about who made a request can be believed.
+    pub(super) fn is_the_proxys(&self) -> bool {
+        let clients = self.tls.as_ref().and_then(|tls| tls.clients.as_ref());
+        matches!(self.address, ListenAddress::Unix(_))
+            || clients.is_some_and(|clients| !clients.names.is_empty())
     }
 }

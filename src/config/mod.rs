@@ -20,7 +20,7 @@ mod shape;
 mod workloads;
 
 pub use errors::{ConfigError, ConfigErrors};
-pub use listeners::{ListenAddress, Listeners};
+pub use listeners::{Listener, Listeners};
 pub use models::ModelConfig;
 pub use providers::{DEFAULT_CALL_TIMEOUT, ProviderConfig};
 pub use sessions::SessionSettings;
@@ -29,8 +29,9 @@ pub use workloads::{ServiceAccountsConfig, VerifiedBy, WorkloadsConfig};
 use std::{fs, path::Path, sync::Arc};
 
 use deserr::Deserr;
+use url::Url;
 
-use crate::{crypto::KeyRing, policy::Site, telemetry::LogSettings};
+use crate::{crypto::KeyRing, model_tokens::Workload, policy::Site, telemetry::LogSettings};
 use errors::{At, ShapeErrors};
 
 /// A configuration that was read and found good.
@@ -141,9 +142,19 @@ impl File {
         }
         let workloads = self.workloads.check(&root.key("workloads"), checker);
         let models = models::check(self.models, &names, &workloads, &root.key("models"), checker);
-        let are_asked = models
-            .iter()
-            .any(|model| !model.settings.allowed.is_empty() || !model.settings.on_behalf.is_empty());
+        // Those of the mesh ask through the proxy.
+        let are_asked = models.iter().any(|model| {
+            let on_behalf = model.settings.on_behalf.iter().map(|allowed| &allowed.workload);
+            let mut workloads = model.settings.allowed.iter().chain(on_behalf);
+            workloads.any(|workload| !matches!(workload, Workload::Principal(_)))
+        });
+        if !workloads.mesh_hosts.is_empty()
+            && listeners.as_ref().is_some_and(|listeners| !listeners.grpc.is_the_proxys())
+        {
+            let message = "would believe anyone who reaches listeners.grpc about who made a request: let that be a unix \
+                           socket, or list the proxy's certificate in listeners.grpc_tls.clients";
+            checker.error(&root.key("workloads").key("mesh"), message);
+        }
         if are_asked && listeners.as_ref().is_some_and(|listeners| listeners.internal.is_none()) {
             checker.error(
                 &root.key("listeners").key("internal"),
@@ -161,6 +172,19 @@ impl File {
             lifetimes: sessions.as_ref().map(|sessions| sessions.lifetimes),
         };
         let sites = frontends::check(self.frontends, &known, &root.key("frontends"), checker);
+        for (index, host) in workloads.mesh_hosts.iter().enumerate() {
+            let is_host_of = |site: &Site| {
+                let origin = Url::parse(&site.origin);
+                origin.is_ok_and(|url| url.host_str().is_some_and(|own| own.eq_ignore_ascii_case(host)))
+            };
+            if sites.iter().any(is_host_of) {
+                let (workloads, mesh);
+                workloads = root.key("workloads");
+                mesh = workloads.key("mesh");
+                checker
+                    .error(&mesh.key("hosts").index(index), "is the host of a frontend: browsers get there");
+            }
+        }
         Some(Config {
             listeners: listeners?,
             threads: self.threads,

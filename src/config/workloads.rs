@@ -22,6 +22,8 @@ pub struct WorkloadsConfig {
     pub keys: Vec<StaticKey>,
     /// The cluster whose service accounts may.
     pub service_accounts: Option<ServiceAccountsConfig>,
+    /// The hosts at which workloads of the mesh ask.
+    pub mesh_hosts: Vec<String>,
 }
 
 /// A cluster whose service accounts prove who they are.
@@ -51,6 +53,15 @@ pub(super) struct WorkloadsSection {
     keys: Vec<KeySection>,
     #[deserr(default)]
     service_accounts: Option<ServiceAccountsSection>,
+    #[deserr(default)]
+    mesh: Option<MeshSection>,
+}
+
+#[derive(Deserr)]
+#[deserr(error = ShapeErrors, deny_unknown_fields)]
+struct MeshSection {
+    #[deserr(default)]
+    hosts: Vec<String>,
 }
 
 #[derive(Deserr)]
@@ -77,7 +88,7 @@ struct ServiceAccountsSection {
     token_file: Option<String>,
 }
 
-/// `{key: dev}` or `{namespace: ml, service_account: trainer}`.
+/// `{key: dev}`, `{namespace: ml, service_account: trainer}` or `{principal: spiffe://cluster.local/ns/ml/sa/trainer}`.
 #[derive(Deserr)]
 #[deserr(error = ShapeErrors, deny_unknown_fields)]
 pub(super) struct WorkloadSection {
@@ -87,6 +98,8 @@ pub(super) struct WorkloadSection {
     namespace: Option<String>,
     #[deserr(default)]
     service_account: Option<String>,
+    #[deserr(default)]
+    principal: Option<String>,
 }
 
 impl WorkloadsSection {
@@ -95,8 +108,23 @@ impl WorkloadsSection {
         let accounts = self.service_accounts;
         let service_accounts =
             accounts.and_then(|section| section.check(&at.key("service_accounts"), checker));
-        WorkloadsConfig { keys, service_accounts }
+        let mesh_hosts = self.mesh.map(|mesh| check_mesh(mesh, &at.key("mesh").key("hosts"), checker));
+        WorkloadsConfig { keys, service_accounts, mesh_hosts: mesh_hosts.unwrap_or_default() }
     }
+}
+
+fn check_mesh(section: MeshSection, at: &At<'_>, checker: &mut Checker<'_>) -> Vec<String> {
+    if section.hosts.is_empty() {
+        checker.error(at, "must have at least one host");
+    }
+    for (index, host) in section.hosts.iter().enumerate() {
+        let is_host = !host.is_empty()
+            && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-'));
+        if !is_host {
+            checker.error(&at.index(index), "must be the name of a host, without a port");
+        }
+    }
+    section.hosts
 }
 
 fn check_keys(sections: Vec<KeySection>, at: &At<'_>, checker: &mut Checker<'_>) -> Vec<StaticKey> {
@@ -188,14 +216,14 @@ impl WorkloadSection {
         at: &At<'_>,
         checker: &mut Checker<'_>,
     ) -> Option<Workload> {
-        match (self.key, self.namespace, self.service_account) {
-            (Some(name), None, None) => {
+        match (self.key, self.namespace, self.service_account, self.principal) {
+            (Some(name), None, None, None) => {
                 if !known.keys.iter().any(|key| *key.name == *name) {
                     checker.error(&at.key("key"), "is not the name of a key in workloads.keys");
                 }
                 Some(Workload::Key(name.into()))
             }
-            (None, Some(namespace), Some(name)) => {
+            (None, Some(namespace), Some(name), None) => {
                 if known.service_accounts.is_none() {
                     checker.error(&at.key("service_account"), "needs workloads.service_accounts");
                 }
@@ -205,8 +233,18 @@ impl WorkloadSection {
                 }
                 Some(Workload::ServiceAccount { namespace: namespace.into(), name: name.into() })
             }
+            (None, None, None, Some(name)) => {
+                if known.mesh_hosts.is_empty() {
+                    checker.error(&at.key("principal"), "needs workloads.mesh");
+                }
+                if name.is_empty() {
+                    checker.error(&at.key("principal"), "is empty");
+                }
+                Some(Workload::Principal(name.into()))
+            }
             _ => {
-                checker.error(at, "must have either key, or namespace and service_account");
+                let message = "must have either key, or principal, or namespace and service_account";
+                checker.error(at, message);
                 None
             }
         }

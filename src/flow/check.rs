@@ -3,7 +3,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::{sync::watch, time::timeout_at};
 
 use super::{
-    Flows,
+    Flows, MeshAnswer,
     bulkhead::Urgency,
     refresh::{Begun, Outcome, Subject},
 };
@@ -33,6 +33,8 @@ pub enum Verdict {
     Login(Arc<Site>, String),
     /// It is refused.
     Refuse(Refused),
+    /// It is from a workload of the mesh and is answered: nothing passes there.
+    Workload(MeshAnswer),
 }
 
 /// A request that passes.
@@ -88,6 +90,9 @@ impl Flows {
     /// With a live session whose token is good for some time yet, nothing here waits, calls anyone or parses a token.
     pub async fn check(&self, request: &Request<'_>) -> Verdict {
         let Some(site) = self.frontends.find(request.host) else {
+            if self.model_tokens.workloads.is_mesh_host(request.host) {
+                return Verdict::Workload(self.mesh_workload_token(request).await);
+            }
             let kind = Kind::of(request, Navigation::Auto);
             return Verdict::Refuse(Refused { site: None, refusal: Refusal::UnknownHost, kind, cors: None });
         };

@@ -29,6 +29,9 @@ async fn verdict(test: &TestFlows, request: &Request<'_>) -> String {
         Verdict::Preflight(..) => "preflight".to_owned(),
         Verdict::Login(_, location) => location,
         Verdict::Refuse(refused) => refused.refusal.answer().code.to_owned(),
+        Verdict::Workload(answer) => {
+            answer.outcome.err().map_or("token", |refusal| refusal.answer().code).to_owned()
+        }
     }
 }
 

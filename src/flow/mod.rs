@@ -35,7 +35,7 @@ pub use on_behalf::OnBehalfError;
 pub use own_sessions::{EndSessionError, EndedSession, OwnSession};
 pub use refresh::{RefreshSettings, Refresher};
 pub use sign_out::{SignOut, SignOutKey};
-pub use workload_tokens::{GivenToken, MODEL_TOKENS_PATH, WorkloadRefusal, log_workload_token};
+pub use workload_tokens::{GivenToken, MODEL_TOKENS_PATH, MeshAnswer, WorkloadRefusal, log_workload_token};
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 

@@ -7,7 +7,7 @@ use super::{Flows, OnBehalfError};
 use crate::{
     clock::{Patience, Timestamp},
     model_tokens::{ModelClient, ModelTokenError, Workload, WorkloadError},
-    policy::Answer,
+    policy::{Answer, Request},
     token_cache::CachedToken,
 };
 
@@ -22,6 +22,8 @@ pub struct GivenToken {
     pub token: Arc<CachedToken>,
     /// The user for whom it is, if it is not the client's own.
     pub subject: Option<String>,
+    /// When it was given.
+    pub given_at: Timestamp,
 }
 
 /// A workload gets no token. What each failure becomes stands in one table, [`WorkloadRefusal::answer`].
@@ -189,8 +191,35 @@ impl Flows {
             }
             None => return Err(WorkloadRefusal::NotAllowed),
         };
-        Ok(GivenToken { client: Arc::clone(client), token, subject })
+        Ok(GivenToken { client: Arc::clone(client), token, subject, given_at: self.clock.now() })
     }
+
+    /// Answers a workload of the mesh, which the proxy names by the certificate of its connection.
+    pub(super) async fn mesh_workload_token(&self, request: &Request<'_>) -> MeshAnswer {
+        let principal = request.principal.filter(|principal| !principal.is_empty());
+        let workload = principal.map(|principal| Workload::Principal(principal.into()));
+        let patience = Patience::new(self.refresher.settings.wait);
+        let outcome = async {
+            if request.raw_path() != MODEL_TOKENS_PATH {
+                return Err(WorkloadRefusal::NoEndpoint);
+            }
+            if request.method != "GET" {
+                return Err(WorkloadRefusal::WrongMethod { allowed: "GET" });
+            }
+            let workload = workload.as_ref().ok_or(WorkloadRefusal::NoCredential)?;
+            let query = request.target.split_once('?').map_or("", |(_, query)| query);
+            self.workload_token(workload, query, request.subject_token, &patience).await
+        };
+        MeshAnswer { outcome: outcome.await, workload }
+    }
+}
+
+/// What becomes of a request of a workload of the mesh.
+pub struct MeshAnswer {
+    /// Who asks, if the proxy knows.
+    pub workload: Option<Workload>,
+    /// What it gets.
+    pub outcome: Result<GivenToken, WorkloadRefusal>,
 }
 
 /// Writes down who was given a token, or was not and why.
@@ -215,7 +244,7 @@ pub fn log_workload_token(
 
 impl GivenToken {
     /// What the workload is told: never a refresh token.
-    pub fn shown(&self, now: Timestamp) -> Value {
+    pub fn shown(&self) -> Value {
         let settings = &self.client.settings;
         let audience = match (&self.token.audience, &settings.audience) {
             (Value::Null, Some(audience)) => Value::from(audience.as_str()),
@@ -224,7 +253,7 @@ impl GivenToken {
         json!({
             "access_token": self.token.access_token(),
             "token_type": "Bearer",
-            "expires_in": self.token.life(now).as_secs(),
+            "expires_in": self.token.life(self.given_at).as_secs(),
             "expires_at": self.token.expires_at.as_unix(),
             "scope": self.token.scope.as_deref().unwrap_or(&settings.scope),
             "audience": audience,

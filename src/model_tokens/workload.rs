@@ -17,6 +17,8 @@ pub enum Workload {
         /// The name of the account.
         name: Arc<str>,
     },
+    /// Whoever holds the client certificate with this name: in a mesh, a SPIFFE id.
+    Principal(Arc<str>),
 }
 
 /// A static key, for development: it leaks easily and never expires.
@@ -42,6 +44,8 @@ pub enum WorkloadError {
 /// Everyone who may prove to be a workload.
 #[derive(Default)]
 pub struct Workloads {
+    /// The hosts at which workloads of the mesh ask, by the certificates of their connections to the proxy.
+    pub mesh_hosts: Vec<String>,
     /// The static keys.
     pub keys: Vec<StaticKey>,
     /// The pods of a cluster.
@@ -70,6 +74,16 @@ impl Workloads {
         }
     }
 
+    /// Whether workloads of the mesh ask at this host, an authority with or without a port. Host names know no case (RFC
+    /// 9110 section 4.2.3).
+    pub fn is_mesh_host(&self, authority: &str) -> bool {
+        let host = match authority.rsplit_once(':') {
+            Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
+            _ => authority,
+        };
+        self.mesh_hosts.iter().any(|mesh| mesh.eq_ignore_ascii_case(host))
+    }
+
     fn key(&self, credential: &str) -> Option<Workload> {
         let digest = sha256(credential.as_bytes());
         // Every key is looked at, whichever it is, so that the time tells nothing.
@@ -88,6 +102,7 @@ impl fmt::Display for Workload {
         match self {
             Self::Key(name) => write!(f, "key {name}"),
             Self::ServiceAccount { namespace, name } => write!(f, "service account {namespace}/{name}"),
+            Self::Principal(name) => write!(f, "principal {name}"),
         }
     }
 }
@@ -106,11 +121,28 @@ mod tests {
     async fn a_key_is_known_by_its_digest() {
         let key = |name: &str, key: &str| StaticKey { name: name.into(), digest: sha256(key.as_bytes()) };
         let keys = vec![key("dev", "one-key"), key("ci", "another-key")];
-        let workloads = Workloads { keys, pods: None };
+        let workloads = Workloads { keys, ..Workloads::default() };
         assert_eq!(workloads.identify("another-key").await, Ok(Workload::Key("ci".into())));
         for credential in ["", "one-key ", "ONE-KEY", "one"] {
             assert_eq!(workloads.identify(credential).await, Err(WorkloadError::Invalid), "{credential}");
         }
         assert!(!format!("{:?}", workloads.keys[0]).contains("digest"));
+    }
+
+    #[test]
+    fn a_host_of_the_mesh_is_meant_with_any_port() {
+        let workloads = Workloads { mesh_hosts: vec!["models.mesh".to_owned()], ..Workloads::default() };
+        for (authority, expected) in [
+            ("models.mesh", true),
+            ("models.mesh:8080", true),
+            ("Models.Mesh", true),
+            ("models.mesh.", false),
+            ("models.mesh:", true),
+            ("xmodels.mesh", false),
+            ("models.mesh:80:80", false),
+            ("", false),
+        ] {
+            assert_eq!(workloads.is_mesh_host(authority), expected, "{authority}");
+        }
     }
 }

@@ -92,8 +92,9 @@ impl<Refusal: Clone + Send + Sync + 'static> TokenCache<Refusal> {
         if let Some(slot) = self.slots.get(&key) {
             return Some(Arc::clone(&slot));
         }
-        let has_place = key.owner == Owner::Client || self.take_place();
-        if !has_place && !(self.make_room() && self.take_place()) {
+        let has_place =
+            key.owner == Owner::Client || self.take_place() || (self.make_room() && self.take_place());
+        if !has_place {
             return None;
         }
         match self.slots.entry(key) {

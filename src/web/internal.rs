@@ -38,7 +38,7 @@ pub(super) async fn serve(State(flows): State<Arc<Flows>>, request: HttpRequest)
     log_workload_token(request_id.as_str(), workload.as_ref(), outcome.as_ref());
     let reply = match outcome {
         Ok(given) => {
-            let mut body = given.shown(flows.clock.now());
+            let mut body = given.shown();
             if parts.method == Method::POST {
                 // RFC 8693 section 2.2.1.
                 body["issued_token_type"] = ACCESS_TOKEN.into();

@@ -2,6 +2,7 @@
 //!
 //! It knows nothing of the program's inside. Whatever goes wrong here ends in a panic that says what was missing.
 
+pub mod certificates;
 pub mod chromium;
 pub mod cookies;
 pub mod demo;
