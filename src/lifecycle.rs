@@ -39,16 +39,12 @@ use crate::{
     model_tokens::{ModelClient, ModelTokens, Pods, ServiceAccounts, TokenReviews, Workloads},
     oidc::{HttpClient, Provider, SIGNATURE_ALGORITHMS, TokenIssuer},
     policy::{Frontends, Site},
-    session::{MemoryStore, Remembered},
+    session::{MemoryStore, SessionStore},
     web,
 };
 
 /// How often expired sessions and transactions are removed.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(30);
-
-/// How many used login transactions, used logout tokens and sign-outs are remembered of each: 10,000 a minute for half
-/// an hour.
-const MAXIMUM_REMEMBERED: usize = 300_000;
 
 /// The name under which the health of the authorization service is asked for.
 const AUTHORIZATION: &str = <AuthorizationServer<AuthorizationService> as NamedService>::NAME;
@@ -158,7 +154,8 @@ fn flows(config: Config, tasks: TaskTracker) -> Result<Flows, StartError> {
         Some(key_ring) => key_ring,
         None => KeyRing::new(vec![SecretString::from(random.token()?)]).ok_or("no key ring")?,
     };
-    let sessions = Arc::new(MemoryStore::new(config.sessions.maximum, Arc::clone(&clock)));
+    let memory = MemoryStore::new(config.sessions.maximum, Arc::clone(&clock));
+    let sessions = Arc::new(SessionStore::Memory(memory));
     let model_tokens = ModelTokens::new(
         model_clients(config.models, &providers)?,
         workloads(config.workloads, &http, &clock)?,
@@ -183,9 +180,6 @@ fn flows(config: Config, tasks: TaskTracker) -> Result<Flows, StartError> {
         frontends: Frontends::new(config.sites),
         providers,
         sessions,
-        used_transactions: Remembered::new(MAXIMUM_REMEMBERED, Arc::clone(&clock)),
-        used_logout_tokens: Remembered::new(MAXIMUM_REMEMBERED, Arc::clone(&clock)),
-        sign_outs: Remembered::new(MAXIMUM_REMEMBERED, Arc::clone(&clock)),
         key_ring,
         refresher: Arc::new(refresher),
         model_tokens,
@@ -287,10 +281,7 @@ async fn sweep(flows: Arc<Flows>) {
     loop {
         ticks.tick().await;
         flows.sessions.remove_expired();
-        flows.used_transactions.remove_expired();
-        flows.used_logout_tokens.remove_expired();
-        flows.sign_outs.remove_expired();
-        flows.model_tokens.remove_unused(&flows.sessions);
-        flows.exchanged_tokens.retain(|_| true);
+        flows.model_tokens.remove_expired();
+        flows.exchanged_tokens.remove_expired();
     }
 }

@@ -1,11 +1,11 @@
 use std::sync::Arc;
 
-use super::{Flows, SignOut};
+use super::Flows;
 use crate::{
     crypto::sha256,
     oidc::{LogoutTokenError, Provider, SignatureError, SignsOut, unverified_claims},
     policy::Answer,
-    session::{SessionGroup, Use},
+    session::{Once, SessionGroup, SignOut, StoreError, Use},
 };
 
 /// A logout token ended nothing. What each failure becomes stands in one table, [`BackchannelLogoutError::answer`].
@@ -29,6 +29,10 @@ pub enum BackchannelLogoutError {
     /// The provider's keys are not to be had, so that nobody can say whether it is good.
     #[error(transparent)]
     NoKeys(LogoutTokenError),
+    /// The sessions cannot be ended everywhere now. This replica lets them through no more; the provider should come
+    /// again.
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 impl BackchannelLogoutError {
@@ -42,6 +46,9 @@ impl BackchannelLogoutError {
             }
             Self::Replayed => (400, "invalid_request", "The logout token was used before."),
             Self::NoKeys(_) => (503, "temporarily_unavailable", "The provider's keys are not to be had now."),
+            Self::Store(_) => {
+                (503, "temporarily_unavailable", "The sessions cannot be ended everywhere now.")
+            }
         };
         Answer { status, code, message, retry_after: (status == 503).then_some(2) }
     }
@@ -70,9 +77,10 @@ impl Flows {
             addressed.push((provider, provider.verify_logout(logout_token).await?));
         }
         let (first, token) = addressed.first().ok_or(BackchannelLogoutError::Stranger)?;
-        let use_of = sha256(format!("{}\n{}", first.settings().issuer, token.id).as_bytes());
+        let use_of =
+            Once::LogoutToken(sha256(format!("{}\n{}", first.settings().issuer, token.id).as_bytes()));
         let ends_at = token.ends_at;
-        if self.used_logout_tokens.get(&use_of).is_some() {
+        if self.sessions.was_used(use_of).await? {
             return Err(BackchannelLogoutError::Replayed);
         }
         for (provider, token) in addressed {
@@ -81,10 +89,10 @@ impl Flows {
                 SignsOut::ProviderSession(sid) => SessionGroup::ProviderSession { issuer, sid },
                 SignsOut::Subject(sub) => SessionGroup::Subject { issuer, sub },
             };
-            self.provider_ended(provider, &group, SignOut::told(self.clock.now(), token.issued_at));
+            self.provider_ended(provider, &group, SignOut::told(self.clock.now(), token.issued_at)).await?;
         }
         // Last, so that a provider that tries again after a failure is heard.
-        match self.used_logout_tokens.mark(use_of, ends_at) {
+        match self.sessions.use_once(use_of, ends_at).await? {
             Use::First => Ok(()),
             Use::Again => Err(BackchannelLogoutError::Replayed),
             Use::Full => {
@@ -95,11 +103,17 @@ impl Flows {
     }
 
     /// Ends the sessions of a group that were begun at a provider, on its word.
-    pub(super) fn provider_ended(&self, provider: &Provider, group: &SessionGroup, sign_out: SignOut) {
+    pub(super) async fn provider_ended(
+        &self,
+        provider: &Provider,
+        group: &SessionGroup,
+        sign_out: SignOut,
+    ) -> Result<(), StoreError> {
         let name = &*provider.settings().name;
-        for session in self.end_group(provider, group, sign_out) {
-            let frontend = &*session.frontend;
-            tracing::info!(provider = name, frontend, session = session.handle, "signed out by the provider");
+        for ended in self.end_group(provider, group, sign_out).await? {
+            let frontend = &*ended.frontend;
+            tracing::info!(provider = name, frontend, session = ended.handle, "signed out by the provider");
         }
+        Ok(())
     }
 }

@@ -7,7 +7,7 @@ use crate::{
     crypto::base64url,
     oidc::{IdTokenError, LoginExpectation, Provider, SignatureError, TokenError},
     policy::{Answer, Endpoint, Request, Site},
-    session::{NewSession, Session, SessionId, Use},
+    session::{NewSession, Once, Session, SessionId, StoreError, Use},
 };
 
 /// How often a login that Keycloak let expire is begun again by itself.
@@ -52,9 +52,9 @@ pub enum CallbackError {
     /// More logins end than can be kept apart.
     #[error("too many login transactions were used lately")]
     TooManyLogins,
-    /// There is no room for another session.
-    #[error("the session store is full")]
-    StoreFull,
+    /// There is no room for another session, or nobody to ask.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// The provider ended the session, or the user did, before this login was finished.
     #[error("signed out while the login was under way")]
     SignedOutMeanwhile,
@@ -123,9 +123,14 @@ impl CallbackError {
             Self::TooManyLogins => {
                 (503, "too_many_logins", "Too many people are signing in. Please try again in a moment.")
             }
-            Self::StoreFull => {
+            Self::Store(StoreError::Full) => {
                 (503, "too_many_sessions", "Too many people are signed in. Please try again later.")
             }
+            Self::Store(StoreError::Away(_)) => (
+                503,
+                "sign_in_unavailable",
+                "You cannot be signed in at the moment. Please try again shortly.",
+            ),
             Self::SignedOutMeanwhile => (403, "signed_out", "You were signed out while you were signing in."),
             Self::Internal(_) => {
                 (503, "internal_error", "Something went wrong on our side. Please try again.")
@@ -161,6 +166,7 @@ impl From<LoginError> for CallbackError {
     fn from(error: LoginError) -> Self {
         match error {
             LoginError::Provider(error) => Self::ProviderAway(error.to_string()),
+            LoginError::Store(error) => Self::Store(error),
             LoginError::Internal(what) => Self::Internal(what),
         }
     }
@@ -201,6 +207,10 @@ impl Flows {
             }
             // Whoever sent this answer is not the provider: the real one may still come.
             Err(error @ CallbackError::WrongIssuer) => Err(failure(error)),
+            // Nothing was decided about this login: loading the page again may finish it.
+            Err(error @ CallbackError::Store(StoreError::Away(_))) => {
+                Err(CallbackFailure { error, cookies: Vec::new(), return_to: Some(transaction.return_to) })
+            }
             Err(error) => {
                 Err(CallbackFailure { error, cookies: vec![clear], return_to: Some(transaction.return_to) })
             }
@@ -225,13 +235,13 @@ impl Flows {
         }
         let code = answer.get("code").ok_or(CallbackError::NoCode)?;
         // Only what is about to cost the provider a request is remembered: anyone can make answers without a code.
-        match self.used_transactions.mark(transaction.hash(), transaction.expires_at()) {
+        match self.sessions.use_once(Once::Transaction(transaction.hash()), transaction.expires_at()).await? {
             Use::First => {}
             Use::Again => return Err(CallbackError::AlreadyUsed),
             Use::Full => return Err(CallbackError::TooManyLogins),
         }
         let session = self.redeem(site, provider, code, transaction).await?;
-        self.start_session(site, request, session, transaction)
+        self.start_session(site, request, session, transaction).await
     }
 
     async fn provider_said_no(
@@ -300,7 +310,7 @@ impl Flows {
         Ok(Session::new(new, self.clock.now()))
     }
 
-    fn start_session(
+    async fn start_session(
         &self,
         site: &Site,
         request: &Request<'_>,
@@ -309,19 +319,18 @@ impl Flows {
     ) -> Result<CallbackOutcome, CallbackError> {
         let id = SessionId::random(&*self.random).map_err(|_| CallbackError::Internal("no randomness"))?;
         let session = Arc::new(session);
-        self.sessions.insert(&id, Arc::clone(&session)).map_err(|_| {
-            tracing::error!("a login was turned away: sessions.maximum is reached");
-            CallbackError::StoreFull
-        })?;
-        // Looked at afterwards: a sign-out that comes in between finds the session.
-        if self.was_signed_out_meanwhile(&session, transaction) {
-            self.sessions.remove(&id.key());
-            self.revoke_behind(vec![session]);
-            return Err(CallbackError::SignedOutMeanwhile);
+        let entry = session.directory_entry(id.key());
+        if let Err(error) = self.put_session(&id, &session, transaction).await {
+            if matches!(error, CallbackError::Store(StoreError::Full)) {
+                tracing::error!("a login was turned away: sessions.maximum is reached");
+            }
+            // Nobody gets to know its id.
+            self.revoke_behind(vec![entry]);
+            return Err(error);
         }
         // The session that the browser had is over: nothing of before the login is carried on.
-        if let Some((key, _)) = self.session(site, request) {
-            self.sessions.remove(&key);
+        if let Some((old, session)) = self.session(site, request).await? {
+            self.sessions.remove(&session.directory_entry(old.key())).await?;
         }
         tracing::info!(
             frontend = &*site.frontend.name,
@@ -332,5 +341,22 @@ impl Flows {
         let mut cookies = self.crowded_out(site, request, 0);
         cookies.push(CookieChange::SetSession(id.cookie_value()));
         Ok(CallbackOutcome::SignedIn(LoginStep { location: transaction.return_to.clone(), cookies }))
+    }
+    async fn put_session(
+        &self,
+        id: &SessionId,
+        session: &Arc<Session>,
+        transaction: &Transaction,
+    ) -> Result<(), CallbackError> {
+        self.sessions.insert(id, Arc::clone(session)).await?;
+        let entry = session.directory_entry(id.key());
+        // Looked at afterwards: a sign-out that comes in between finds the session.
+        let result = match self.was_signed_out_meanwhile(&entry, session, transaction).await {
+            Ok(false) => return Ok(()),
+            Ok(true) => CallbackError::SignedOutMeanwhile,
+            Err(error) => error.into(),
+        };
+        self.sessions.remove(&entry).await?;
+        Err(result)
     }
 }

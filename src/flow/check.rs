@@ -14,7 +14,7 @@ use crate::{
         ANY_SIGN_IN, CorsGrant, Endpoint, Kind, Navigation, OriginError, Path, Preflight, Refusal, Request,
         ReturnTarget, Rule, SessionNeed, Site, StepUp, TokenKind,
     },
-    session::{Session, SessionKey, Tokens},
+    session::{Session, SessionId, Tokens},
     token_cache::CachedToken,
 };
 
@@ -157,10 +157,10 @@ impl Flows {
         }
         // For the refresh and whatever comes after it together.
         let patience = Patience::new(self.refresher.settings.wait);
-        let signed_in = match self.session(site, request) {
-            Some((key, session)) => {
+        let signed_in = match self.session(site, request).await? {
+            Some((id, session)) => {
                 session.touch(self.clock.now());
-                match self.usable_tokens(site, key, &session, &patience).await {
+                match self.usable_tokens(site, &id, &session, &patience).await {
                     Ok(tokens) => Some((session, tokens)),
                     // Over just now. For an optional session that is as good as none; an outage is not.
                     Err(Refusal::NotSignedIn) => None,
@@ -220,7 +220,7 @@ impl Flows {
     pub(super) async fn usable_tokens(
         &self,
         site: &Site,
-        key: SessionKey,
+        id: &SessionId,
         session: &Arc<Session>,
         patience: &Patience,
     ) -> Usable {
@@ -236,7 +236,7 @@ impl Flows {
         }
         let provider = self.provider(site).ok_or(Refusal::Internal)?;
         let subject = Subject {
-            key,
+            id: id.clone(),
             session: Arc::clone(session),
             frontend: Arc::clone(&site.frontend),
             provider: Arc::clone(provider),
@@ -249,8 +249,10 @@ impl Flows {
             Begun::Running(outcome) => match wait_for(outcome, patience).await {
                 Some(Outcome::Ended) => Err(Refusal::NotSignedIn),
                 Some(Outcome::Refreshed | Outcome::Failed) => {
+                    // Another replica may have done it, and what it stored stands in a newer copy of the session.
+                    let session = self.sessions.get(id).await?.ok_or(Refusal::NotSignedIn)?;
                     let pause = session.refresh_pause().until.since(self.clock.now());
-                    self.without_refresh(session, pause)
+                    self.without_refresh(&session, pause)
                 }
                 None => self.without_refresh(session, RETRY_DURING_REFRESH),
             },

@@ -136,8 +136,8 @@ async fn the_session_of_another_frontend_is_none() {
     Arc::get_mut(&mut other.frontend).unwrap().name = "admin".into();
     let (_session, cookie) = test.sign_in(&json!({}));
     let request = request("GET", "/a", &[("cookie", &cookie)]);
-    assert!(test.flows.session(&site(ORIGIN), &request).is_some());
-    assert!(test.flows.session(&other, &request).is_none());
+    assert!(test.flows.session(&site(ORIGIN), &request).await.unwrap().is_some());
+    assert!(test.flows.session(&other, &request).await.unwrap().is_none());
 }
 
 #[tokio::test]
@@ -225,8 +225,8 @@ async fn a_refresh_that_ends_after_the_logout_does_not_bring_the_session_back() 
     provider.close();
     let ask = request("GET", "/a", &[("cookie", &cookie)]);
     assert!(verdict(&test, &ask).await.starts_with("allow"));
-    let (key, _) = test.flows.session(&site(ORIGIN), &ask).unwrap();
-    test.flows.sessions.remove(&key);
+    let (id, _) = test.flows.session(&site(ORIGIN), &ask).await.unwrap().unwrap();
+    test.memory().remove(&id.key());
     provider.open();
     test.flows.refresher.tasks.close();
     test.flows.refresher.tasks.wait().await;
@@ -259,7 +259,7 @@ async fn only_the_providers_word_ends_a_session() {
     provider.answer(400, json!({"error": "invalid_grant", "error_description": "Session not active"}));
     test.clock.advance(Duration::from_secs(60));
     assert_eq!(verdict(&test, &ask).await, "not_signed_in");
-    assert!(test.flows.sessions.is_empty());
+    assert!(test.memory().is_empty());
 }
 
 #[tokio::test]

@@ -1,7 +1,10 @@
 use std::sync::Arc;
 
-use super::{Flows, SignOut};
-use crate::{policy::Site, session::SessionGroup};
+use super::Flows;
+use crate::{
+    policy::Site,
+    session::{SessionGroup, SignOut, StoreError},
+};
 
 impl Flows {
     /// Does what a frame on the provider's logout page asks for (OpenID Connect Front-Channel Logout 1.0 section 2).
@@ -9,16 +12,17 @@ impl Flows {
     /// site; without both words, or with another issuer, nothing is done.
     ///
     /// Returns the origin whose pages may show the frame; `None` if the frontend does not take part in this.
-    pub fn frontchannel_logout(
+    ///
+    /// # Errors
+    /// [`StoreError`] when the sessions may go on.
+    pub async fn frontchannel_logout(
         &self,
         site: &Site,
         issuer: Option<&str>,
         sid: Option<&str>,
-    ) -> Option<String> {
-        if !site.frontend.login.front_channel_logout {
-            return None;
-        }
-        let provider = self.provider(site)?;
+    ) -> Result<Option<String>, StoreError> {
+        let provider = self.provider(site).filter(|_| site.frontend.login.front_channel_logout);
+        let Some(provider) = provider else { return Ok(None) };
         let own_issuer = &*provider.settings().issuer;
         if let (Some(issuer), Some(sid)) = (issuer, sid)
             && issuer == own_issuer
@@ -28,10 +32,10 @@ impl Flows {
                 sid: sid.to_owned(),
             };
             // Anyone can ask this, so only what ends something is remembered.
-            if !self.sessions.group(&group).is_empty() {
-                self.provider_ended(provider, &group, SignOut::here(self.clock.now()));
+            if !self.sessions.group(&group).await?.is_empty() {
+                self.provider_ended(provider, &group, SignOut::here(self.clock.now())).await?;
             }
         }
-        Some(url::Url::parse(own_issuer).ok()?.origin().ascii_serialization())
+        Ok(url::Url::parse(own_issuer).ok().map(|url| url.origin().ascii_serialization()))
     }
 }

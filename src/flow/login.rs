@@ -2,7 +2,7 @@ use super::{CookieChange, Flows, transaction::Transaction};
 use crate::{
     oidc::{AuthorizationRequest, ProviderError},
     policy::{Endpoint, Request, ReturnTarget, Site, StepUp},
-    session::Session,
+    session::{Session, StoreError},
 };
 
 /// What a browser asks of a login.
@@ -36,6 +36,9 @@ pub enum LoginError {
     /// The provider cannot be asked where its login is.
     #[error(transparent)]
     Provider(#[from] ProviderError),
+    /// Nobody can say whether there is a session already.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// A fault of this program.
     #[error("{0}")]
     Internal(&'static str),
@@ -56,7 +59,7 @@ impl Flows {
         let return_to = return_to.unwrap_or_else(|| ReturnTarget::start_page(site));
         let provider = self.provider(site).ok_or(LoginError::Internal("the frontend has no provider"))?;
         let step_up = StepUp::requested(&site.frontend.rules, login.acr_values, login.max_age);
-        let is_signed_in = self.session(site, request).is_some_and(|(_, session)| {
+        let is_signed_in = self.session(site, request).await?.is_some_and(|(_, session)| {
             let (skew, now) = (provider.settings().clock_skew, self.clock.now());
             self.can_go_on(&session) && step_up.is_met(&session.tokens().id_claims, skew, now)
         });

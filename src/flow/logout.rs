@@ -7,7 +7,7 @@ use crate::{
     crypto::equal_in_constant_time,
     oidc::ProviderError,
     policy::{Endpoint, Request, Site},
-    session::Session,
+    session::{Session, StoreError},
 };
 
 /// How long the provider may take to send the browser back from a logout.
@@ -38,16 +38,19 @@ pub enum AtProvider {
 impl Flows {
     /// Signs out: the session here goes first, whatever the provider does, and with it those that other frontends have
     /// of the same session at the provider. Without a session it does the same as with one.
-    pub async fn log_out(&self, site: &Site, request: &Request<'_>) -> LogoutStep {
-        let session = self.session(site, request);
-        if let Some((key, session)) = &session {
-            let ended = self.sign_out(key, session);
+    ///
+    /// # Errors
+    /// [`StoreError`] when the session may go on, so that the browser must try again.
+    pub async fn log_out(&self, site: &Site, request: &Request<'_>) -> Result<LogoutStep, StoreError> {
+        let session = self.session(site, request).await?;
+        if let Some((id, session)) = &session {
+            let ended = self.sign_out(&session.directory_entry(id.key())).await?;
             // Before the browser ends the same session there.
             let _ = timeout(PROVIDER_WAIT, self.revoke_behind(ended)).await;
         }
         let session = session.map(|(_, session)| session);
         let mut cookies = vec![CookieChange::ClearSession];
-        match self.provider_logout(site, session.as_deref()).await {
+        Ok(match self.provider_logout(site, session.as_deref()).await {
             Ok(Some((location, state))) => {
                 let name = site.frontend.logout_cookie_name();
                 cookies.push(CookieChange::Set { name, value: state, lifetime: RETURN_LIFETIME });
@@ -60,7 +63,7 @@ impl Flows {
                 tracing::warn!(frontend = &*site.frontend.name, %error, "signed out here but not at the provider");
                 LogoutStep { location: after_logout(site), at_provider: AtProvider::Away, cookies }
             }
-        }
+        })
     }
 
     /// Where a browser goes that comes back from the provider's logout, and the cookie that goes with it: to the

@@ -4,6 +4,7 @@ use super::Flows;
 use crate::{
     clock::{Patience, Timestamp},
     policy::{Refusal, Request, Site},
+    session::StoreError,
 };
 
 /// What the signed-in user's own page may know. Never a token.
@@ -24,6 +25,14 @@ pub enum CurrentUserError {
     NotSignedIn,
     /// The provider says that the account is disabled.
     AccountDisabled,
+    /// Nobody can say at the moment.
+    Unavailable,
+}
+
+impl From<StoreError> for CurrentUserError {
+    fn from(_: StoreError) -> Self {
+        Self::Unavailable
+    }
 }
 
 impl Flows {
@@ -38,11 +47,11 @@ impl Flows {
         request: &Request<'_>,
         keep_alive: bool,
     ) -> Result<CurrentUser, CurrentUserError> {
-        let (key, session) = self.session(site, request).ok_or(CurrentUserError::NotSignedIn)?;
+        let (id, session) = self.session(site, request).await?.ok_or(CurrentUserError::NotSignedIn)?;
         if keep_alive {
             session.touch(self.clock.now());
             let patience = Patience::new(self.refresher.settings.wait);
-            match self.usable_tokens(site, key, &session, &patience).await {
+            match self.usable_tokens(site, &id, &session, &patience).await {
                 Err(Refusal::NotSignedIn) => return Err(CurrentUserError::NotSignedIn),
                 Err(Refusal::AccountDisabled) => return Err(CurrentUserError::AccountDisabled),
                 // Who it is is known, also while the provider is away.

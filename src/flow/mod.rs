@@ -34,7 +34,6 @@ pub use me::{CurrentUser, CurrentUserError};
 pub use on_behalf::OnBehalfError;
 pub use own_sessions::{EndSessionError, EndedSession, OwnSession};
 pub use refresh::{RefreshSettings, Refresher};
-pub use sign_out::{SignOut, SignOutKey};
 pub use workload_tokens::{GivenToken, MODEL_TOKENS_PATH, MeshAnswer, WorkloadRefusal, log_workload_token};
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
@@ -44,8 +43,8 @@ use crate::{
     crypto::{KeyRing, SharedRandom},
     model_tokens::ModelTokens,
     oidc::Provider,
-    policy::{Frontends, Request, Site},
-    session::{MemoryStore, Remembered, Session, SessionId, SessionKey},
+    policy::{Frontends, Refusal, Request, Site},
+    session::{Session, SessionId, SessionStore, StoreError},
 };
 
 /// Everything that the flows work with.
@@ -54,14 +53,8 @@ pub struct Flows {
     pub frontends: Frontends,
     /// The providers by name.
     pub providers: HashMap<Arc<str>, Arc<Provider>>,
-    /// The sessions.
-    pub sessions: Arc<MemoryStore>,
-    /// The login transactions that were used, by their hashes.
-    pub used_transactions: Remembered<[u8; 32], ()>,
-    /// The logout tokens that were used, by their hashes.
-    pub used_logout_tokens: Remembered<[u8; 32], ()>,
-    /// The latest sign-outs.
-    pub sign_outs: Remembered<SignOutKey, SignOut>,
+    /// The sessions, and what must be remembered along with them.
+    pub sessions: Arc<SessionStore>,
     /// What seals login transactions.
     pub key_ring: KeyRing,
     /// Renews tokens.
@@ -104,10 +97,27 @@ impl Flows {
 
     /// The live session that a request's cookie names at this frontend. The session of another frontend is none,
     /// under whatever cookie it arrives.
-    fn session(&self, site: &Site, request: &Request<'_>) -> Option<(SessionKey, Arc<Session>)> {
-        let cookie = request.cookies.unambiguous(&site.frontend.cookie.name)?;
-        let key = SessionId::parse(cookie)?.key();
-        let session = self.sessions.get(&key)?;
-        (session.frontend == site.frontend.name).then_some((key, session))
+    ///
+    /// # Errors
+    /// [`StoreError`] when nobody can say whether there is one.
+    async fn session(
+        &self,
+        site: &Site,
+        request: &Request<'_>,
+    ) -> Result<Option<(SessionId, Arc<Session>)>, StoreError> {
+        let cookie = request.cookies.unambiguous(&site.frontend.cookie.name);
+        let Some(id) = cookie.and_then(SessionId::parse) else { return Ok(None) };
+        let session = self.sessions.get(&id).await?;
+        let own = session.filter(|session| session.frontend == site.frontend.name);
+        Ok(own.map(|session| (id, session)))
+    }
+}
+
+/// How long a client should wait that was turned away because the sessions cannot be read.
+const RETRY_WITHOUT_STORE: Duration = Duration::from_secs(1);
+
+impl From<StoreError> for Refusal {
+    fn from(_: StoreError) -> Self {
+        Self::Unavailable { retry_after: RETRY_WITHOUT_STORE }
     }
 }

@@ -8,7 +8,7 @@ use crate::{
     clock::{Patience, Timestamp},
     model_tokens::{ModelClient, ModelTokenError, User, UserToken, Workload},
     oidc::{AccessTokenError, Provider, SignatureError, audiences, unverified_claims},
-    session::SessionGroup,
+    session::{SessionGroup, StoreError},
     token_cache::CachedToken,
 };
 
@@ -21,7 +21,7 @@ pub enum OnBehalfError {
     /// The user's token is not good for this.
     #[error("the token of the user is not good for this: {0}")]
     SubjectToken(&'static str),
-    /// The keys to verify it with are not to be had.
+    /// The keys to verify it with are not to be had, or the sessions.
     #[error("the token of the user cannot be verified at the moment")]
     CannotVerify,
     /// There is no model token.
@@ -77,12 +77,12 @@ impl Flows {
         let subject = text("sub").unwrap_or_default();
         // The token of a client that acts for itself belongs to no session.
         let sid = text("sid").ok_or(OnBehalfError::SubjectToken("not a user's"))?;
-        let since = match self.signed_in_since(provider, subject, sid) {
-            Some(since) => since,
-            None if client.settings.needs_live_session => {
-                return Err(OnBehalfError::SubjectToken("of nobody who is signed in"));
-            }
-            None => Timestamp::default(),
+        let since = if client.settings.needs_live_session {
+            let since = self.signed_in_since(provider, subject, sid).await;
+            let since = since.map_err(|_| OnBehalfError::CannotVerify)?;
+            since.ok_or(OnBehalfError::SubjectToken("of nobody who is signed in"))?
+        } else {
+            Timestamp::default()
         };
         let user = User {
             issuer: Arc::clone(&provider.settings().issuer),
@@ -111,14 +111,19 @@ impl Flows {
     }
 
     /// Since when the user of this session at the provider has been signed in here.
-    fn signed_in_since(&self, provider: &Provider, subject: &str, sid: &str) -> Option<Timestamp> {
+    async fn signed_in_since(
+        &self,
+        provider: &Provider,
+        subject: &str,
+        sid: &str,
+    ) -> Result<Option<Timestamp>, StoreError> {
         let settings = provider.settings();
         let group =
             SessionGroup::ProviderSession { issuer: Arc::clone(&settings.issuer), sid: sid.to_owned() };
-        let live = self.sessions.group(&group).into_iter().map(|(_, session)| session);
-        let own = live.filter(|session| {
-            session.provider == settings.name && session.subject == subject && !session.is_account_disabled()
+        let live = self.sessions.group(&group).await?.into_iter();
+        let own = live.filter(|entry| {
+            entry.provider == settings.name && entry.subject == subject && !entry.is_account_disabled
         });
-        own.map(|session| session.created_at).min()
+        Ok(own.map(|entry| entry.created_at).min())
     }
 }

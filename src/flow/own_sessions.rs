@@ -6,7 +6,7 @@ use super::{CurrentUserError, Flows, revocation::PROVIDER_WAIT};
 use crate::{
     clock::Timestamp,
     policy::{Request, Site},
-    session::{Session, SessionKey},
+    session::{DirectoryEntry, Session, SessionId, StoreError},
 };
 
 /// One of the signed-in user's sessions, as its owner may see it.
@@ -44,26 +44,39 @@ pub enum EndSessionError {
     NoSuchSession,
 }
 
+impl From<CurrentUserError> for EndSessionError {
+    fn from(error: CurrentUserError) -> Self {
+        Self::CurrentUser(error)
+    }
+}
+
+impl From<StoreError> for EndSessionError {
+    fn from(error: StoreError) -> Self {
+        Self::CurrentUser(error.into())
+    }
+}
+
 impl Flows {
     /// The sessions of the signed-in user at all frontends of the same issuer, the oldest first.
     ///
     /// # Errors
     /// [`CurrentUserError`] if nobody is signed in.
-    pub fn own_sessions(
+    pub async fn own_sessions(
         &self,
         site: &Site,
         request: &Request<'_>,
     ) -> Result<Vec<OwnSession>, CurrentUserError> {
-        let (current, session) = self.current_session(site, request)?;
-        let own = self.sessions.group(&session.subject_group()).into_iter();
+        let (current, session) = self.current_session(site, request).await?;
+        let current = session.directory_entry(current.key());
+        let own = self.sessions.group(&current.subject_group()).await?.into_iter();
         let mut own: Vec<OwnSession> = own
-            .map(|(key, session)| OwnSession {
-                handle: session.handle.clone(),
-                frontend: Arc::clone(&session.frontend),
-                is_current: key == current,
-                created_at: session.created_at,
-                last_used_at: session.last_used_at(),
-                expires_at: session.expires_at(),
+            .map(|entry| OwnSession {
+                is_current: entry.key == current.key,
+                handle: entry.handle,
+                frontend: entry.frontend,
+                created_at: entry.created_at,
+                last_used_at: entry.last_used_at,
+                expires_at: entry.expires_at,
             })
             .collect();
         own.sort_by(|a, b| (a.created_at, &a.handle).cmp(&(b.created_at, &b.handle)));
@@ -81,17 +94,18 @@ impl Flows {
         request: &Request<'_>,
         handle: &str,
     ) -> Result<EndedSession, EndSessionError> {
-        let (current, session) = self.current_session(site, request).map_err(EndSessionError::CurrentUser)?;
-        let mut own = self.sessions.group(&session.subject_group()).into_iter();
-        let (key, ended) = own.find(|(_, own)| own.handle == handle).ok_or(EndSessionError::NoSuchSession)?;
-        let is_current = key == current;
-        if !is_current && is_same_sign_in(&session, &ended) {
+        let (current, session) = self.current_session(site, request).await?;
+        let current = session.directory_entry(current.key());
+        let mut own = self.sessions.group(&current.subject_group()).await?.into_iter();
+        let ended = own.find(|own| own.handle == handle).ok_or(EndSessionError::NoSuchSession)?;
+        let is_current = ended.key == current.key;
+        if !is_current && is_same_sign_in(&current, &ended) {
             // Another frontend in the same browser: the sign-in at the provider stays for the one that asks.
-            self.sessions.remove(&key);
+            self.sessions.remove(&ended).await?;
             tracing::info!(frontend = &*ended.frontend, session = ended.handle, "signed out");
             self.revoke_behind(vec![ended]);
         } else {
-            let ended = self.sign_out(&key, &ended);
+            let ended = self.sign_out(&ended).await?;
             // In a moment when the provider has begun to end its session, the other device could still come back in.
             let _ = timeout(PROVIDER_WAIT, self.end_at_provider_behind(ended)).await;
         }
@@ -99,19 +113,19 @@ impl Flows {
     }
 
     /// The session of whoever asks.
-    pub(super) fn current_session(
+    async fn current_session(
         &self,
         site: &Site,
         request: &Request<'_>,
-    ) -> Result<(SessionKey, Arc<Session>), CurrentUserError> {
-        let (key, session) = self.session(site, request).ok_or(CurrentUserError::NotSignedIn)?;
+    ) -> Result<(SessionId, Arc<Session>), CurrentUserError> {
+        let (id, session) = self.session(site, request).await?.ok_or(CurrentUserError::NotSignedIn)?;
         if session.is_account_disabled() {
             return Err(CurrentUserError::AccountDisabled);
         }
-        Ok((key, session))
+        Ok((id, session))
     }
 }
 
-fn is_same_sign_in(one: &Session, other: &Session) -> bool {
+fn is_same_sign_in(one: &DirectoryEntry, other: &DirectoryEntry) -> bool {
     one.provider_session.is_some() && one.provider_session == other.provider_session
 }

@@ -17,7 +17,7 @@ use crate::{
     crypto::SharedRandom,
     oidc::{IdTokenError, Provider, SignatureError, TokenError, TokenSet},
     policy::Frontend,
-    session::{MemoryStore, Session, SessionKey, Tokens},
+    session::{DirectoryEntry, Leased, Renewed, Session, SessionId, SessionKey, SessionStore, Tokens},
 };
 
 /// When tokens are renewed.
@@ -73,7 +73,7 @@ pub struct Refresher {
     running: DashMap<SessionKey, Running>,
     /// By the name of the provider.
     bulkheads: DashMap<Arc<str>, Arc<Bulkhead>>,
-    sessions: Arc<MemoryStore>,
+    sessions: Arc<SessionStore>,
     /// When to renew.
     pub settings: RefreshSettings,
     /// The tasks under way; the program waits for them before it ends.
@@ -89,9 +89,15 @@ struct Running {
     turn: Turn,
 }
 
+/// The tokens that are to be renewed.
+struct Seen {
+    tokens: Arc<Tokens>,
+    version: u64,
+}
+
 /// One session to be refreshed.
 pub(super) struct Subject {
-    pub(super) key: SessionKey,
+    pub(super) id: SessionId,
     pub(super) session: Arc<Session>,
     pub(super) frontend: Arc<Frontend>,
     pub(super) provider: Arc<Provider>,
@@ -100,7 +106,7 @@ pub(super) struct Subject {
 impl Refresher {
     /// A refresher for the sessions of `sessions`.
     pub fn new(
-        sessions: Arc<MemoryStore>,
+        sessions: Arc<SessionStore>,
         settings: RefreshSettings,
         tasks: TaskTracker,
         random: SharedRandom,
@@ -111,7 +117,8 @@ impl Refresher {
 
     /// Begins to renew the tokens that the caller saw, or joins whoever did already.
     pub(super) fn begin(self: &Arc<Self>, subject: Subject, seen: &Arc<Tokens>, urgency: Urgency) -> Begun {
-        let place = match self.running.entry(subject.key) {
+        let key = subject.id.key();
+        let place = match self.running.entry(key) {
             Entry::Occupied(running) => {
                 let Running { outcome, bulkhead, turn } = running.get();
                 if urgency == Urgency::WaitedFor {
@@ -121,6 +128,8 @@ impl Refresher {
             }
             Entry::Vacant(place) => place,
         };
+        // Before the tokens are looked at, so that those are never older than the version says.
+        let version = subject.session.version();
         // Under the lock of the entry: a refresh that ended since the caller looked has stored its tokens by now.
         if !Arc::ptr_eq(&subject.session.tokens(), seen) {
             return Begun::AlreadyDone;
@@ -134,10 +143,10 @@ impl Refresher {
         let (turn, permit) = bulkhead.queue_up(urgency);
         place.insert(Running { outcome: receiver.clone(), bulkhead, turn });
         let this = Arc::clone(self);
-        let seen = Arc::clone(seen);
+        let seen = Seen { tokens: Arc::clone(seen), version };
         self.tasks.spawn(async move {
             // Also when the refresh panics: then the sender is dropped without an outcome, and waiters see that.
-            let place = Place { refresher: &this, key: subject.key };
+            let place = Place { refresher: &this, key };
             let outcome = match permit.await {
                 Ok(_permit) => this.run(&subject, &seen).await,
                 Err(_) => Outcome::Failed,
@@ -157,31 +166,47 @@ impl Refresher {
         Arc::clone(&bulkhead.or_insert_with(|| Bulkhead::new(settings.concurrent_refreshes)))
     }
 
-    async fn run(&self, subject: &Subject, seen: &Tokens) -> Outcome {
-        // Signed out while it waited for its turn.
-        if !self.sessions.holds(&subject.key, &subject.session) {
-            return Outcome::Ended;
-        }
-        let Some(refresh_token) = &seen.refresh_token else { return Outcome::Failed };
+    async fn run(&self, subject: &Subject, seen: &Seen) -> Outcome {
+        let Some(refresh_token) = &seen.tokens.refresh_token else { return Outcome::Failed };
+        // Held until all is done: no other replica asks the provider meanwhile.
+        let _lease = match self.sessions.lease(&subject.id, seen.version).await {
+            Ok(Leased::Held(lease)) => lease,
+            // Signed out while it waited for its turn, or another replica was first.
+            Ok(Leased::Overtaken) => return self.look_again(subject, seen).await,
+            Err(_) => return Outcome::Failed,
+        };
         // The lives of the tokens count from here at the latest; the call may take long.
         let asked_at = self.clock.now();
         let set = match subject.provider.refresh(refresh_token).await {
             Ok(set) => set,
-            Err(error) => return self.failed(subject, &error),
+            Err(error) => return self.failed(subject, seen.version, &error).await,
         };
-        match self.verify(subject, seen, &set).await {
+        match self.verify(subject, &seen.tokens, &set).await {
             Ok(claims) => {
-                let tokens = token_building::at_refresh(&subject.frontend, set, claims, seen, asked_at);
-                let outcome = self.store(subject, tokens);
+                let tokens =
+                    token_building::at_refresh(&subject.frontend, set, claims, &seen.tokens, asked_at);
                 subject.session.refresh_succeeded();
-                outcome
+                self.store(subject, seen, tokens).await
             }
             Err(error) => {
-                match self.store(subject, token_building::with_refresh_token_only(set, seen, asked_at)) {
+                let tokens = token_building::with_refresh_token_only(set, &seen.tokens, asked_at);
+                match self.store(subject, seen, tokens).await {
                     Outcome::Ended => Outcome::Ended,
-                    _ => self.failed(subject, &TokenError::Unreadable(error.to_string())),
+                    _ => {
+                        let error = TokenError::Unreadable(error.to_string());
+                        self.failed(subject, seen.version + 1, &error).await
+                    }
                 }
             }
+        }
+    }
+
+    /// What became of a session that was changed by somebody else.
+    async fn look_again(&self, subject: &Subject, seen: &Seen) -> Outcome {
+        match self.sessions.get(&subject.id).await {
+            Ok(None) => Outcome::Ended,
+            Ok(Some(session)) if !Arc::ptr_eq(&session.tokens(), &seen.tokens) => Outcome::Refreshed,
+            Ok(Some(_)) | Err(_) => Outcome::Failed,
         }
     }
 
@@ -203,28 +228,36 @@ impl Refresher {
         }
     }
 
-    fn store(&self, subject: &Subject, tokens: Tokens) -> Outcome {
-        subject.session.replace_tokens(tokens);
-        // Looked at afterwards, so that a logout that comes in between is seen.
-        if self.sessions.holds(&subject.key, &subject.session) {
-            return Outcome::Refreshed;
+    async fn store(&self, subject: &Subject, seen: &Seen, tokens: Tokens) -> Outcome {
+        let Subject { id, session, provider, .. } = subject;
+        let refresh_token = tokens.refresh_token.clone();
+        match self.sessions.renew(id, session, seen.version, tokens).await {
+            Ok(Renewed::Stored) => Outcome::Refreshed,
+            // This lease was lost on the way; the tokens of whoever took it are the ones that count.
+            Ok(Renewed::Overtaken) => self.look_again(subject, seen).await,
+            Ok(Renewed::Gone) => {
+                // Signed out meanwhile: the session does not come back, and its new refresh token is of no use to anyone.
+                let ended = DirectoryEntry { refresh_token, ..session.directory_entry(id.key()) };
+                let (sessions, provider) = (Arc::clone(&self.sessions), Arc::clone(provider));
+                self.tasks.spawn(async move { revoke(&sessions, &provider, &ended).await });
+                Outcome::Ended
+            }
+            Err(error) => {
+                let frontend = &*session.frontend;
+                tracing::warn!(frontend, session = session.handle, %error, "new tokens are stored later");
+                Outcome::Refreshed
+            }
         }
-        // Signed out meanwhile: the session does not come back, and its new refresh token is of no use to anyone.
-        let sessions = Arc::clone(&self.sessions);
-        let (provider, session) = (Arc::clone(&subject.provider), Arc::clone(&subject.session));
-        self.tasks.spawn(async move { revoke(&sessions, &provider, &session).await });
-        Outcome::Ended
     }
 
-    fn failed(&self, subject: &Subject, error: &TokenError) -> Outcome {
+    async fn failed(&self, subject: &Subject, version: u64, error: &TokenError) -> Outcome {
         let provider = &*subject.provider.settings().name;
         let session = &subject.session;
         let consequence = consequence(error);
         match consequence {
             Consequence::Ended => {
                 tracing::info!(provider, session = session.handle, %error, "the provider ended the session");
-                self.sessions.remove(&subject.key);
-                return Outcome::Ended;
+                return self.end(subject, version).await;
             }
             Consequence::AccountDisabled => {
                 if !session.is_account_disabled() {
@@ -244,7 +277,20 @@ impl Refresher {
         session.pause_refresh(self.clock.now(), |failures| {
             pause(consequence, failures, error.retry_after(), jitter)
         });
+        // Without it other replicas ask the provider themselves, which costs a call.
+        let _ = self.sessions.share_failure(&subject.id, session, version).await;
         Outcome::Failed
+    }
+
+    /// Ends a session on the provider's word about the tokens of this version.
+    async fn end(&self, subject: &Subject, version: u64) -> Outcome {
+        let entry = subject.session.directory_entry(subject.id.key());
+        match self.sessions.remove_seen(&entry, version).await {
+            Ok(true) => Outcome::Ended,
+            // It has newer tokens, of which the provider has said nothing.
+            Ok(false) => Outcome::Refreshed,
+            Err(_) => Outcome::Ended,
+        }
     }
 }
 

@@ -5,19 +5,21 @@ use tokio::task::JoinHandle;
 use super::Flows;
 use crate::{
     oidc::Provider,
-    session::{MemoryStore, Session},
+    session::{DirectoryEntry, SessionStore},
 };
 
 /// Revokes the refresh token of a session that is over.
 ///
 /// At Keycloak that ends all that its client has of the user's session there. So it is left alone while another
 /// session here lives on the same: one that a newer login put in the place of this one, or another frontend's.
-pub(super) async fn revoke(sessions: &MemoryStore, provider: &Provider, session: &Session) {
-    let tokens = session.tokens();
-    let Some(refresh_token) = &tokens.refresh_token else { return };
-    let live = session.provider_session_group().map(|group| sessions.group(&group)).unwrap_or_default();
-    if live.iter().any(|(_, other)| other.provider == session.provider) {
-        return;
+pub(super) async fn revoke(sessions: &SessionStore, provider: &Provider, ended: &DirectoryEntry) {
+    let Some(refresh_token) = &ended.refresh_token else { return };
+    if let Some(group) = ended.provider_session_group() {
+        // Whoever cannot say whether one lives must not end it.
+        let Ok(live) = sessions.group(&group).await else { return };
+        if live.iter().any(|other| other.provider == ended.provider) {
+            return;
+        }
     }
     if let Err(error) = provider.revoke(refresh_token).await {
         let provider = &*provider.settings().name;
@@ -31,22 +33,22 @@ pub(super) const PROVIDER_WAIT: Duration = Duration::from_secs(3);
 impl Flows {
     /// Gives back what ended sessions of one sign-in had at their providers, in a task of its own. One token of each
     /// client is enough, and one call after the other: Keycloak loses its way when two end the same session at once.
-    pub(super) fn revoke_behind(&self, ended: Vec<Arc<Session>>) -> JoinHandle<()> {
-        let (sessions, providers) = (Arc::clone(&self.sessions), self.providers_of(&ended));
+    pub(super) fn revoke_behind(&self, ended: Vec<DirectoryEntry>) -> JoinHandle<()> {
+        let (sessions, providers) = (Arc::clone(&self.sessions), self.providers_of(ended));
         self.refresher.tasks.spawn(async move {
-            for (provider, session) in providers {
-                revoke(&sessions, &provider, &session).await;
+            for (provider, ended) in providers {
+                revoke(&sessions, &provider, &ended).await;
             }
         })
     }
 
     /// Ends the session at the provider that ended sessions belonged to, in a task of its own and without a browser.
     /// Where that cannot be done, their tokens are given back at least.
-    pub(super) fn end_at_provider_behind(&self, ended: Vec<Arc<Session>>) -> JoinHandle<()> {
-        let (sessions, providers) = (Arc::clone(&self.sessions), self.providers_of(&ended));
+    pub(super) fn end_at_provider_behind(&self, ended: Vec<DirectoryEntry>) -> JoinHandle<()> {
+        let (sessions, providers) = (Arc::clone(&self.sessions), self.providers_of(ended));
         self.refresher.tasks.spawn(async move {
-            let Some((provider, session)) = providers.first() else { return };
-            match provider.end_session(&session.tokens().id_token).await {
+            let Some((provider, ended)) = providers.first() else { return };
+            match provider.end_session(&ended.id_token).await {
                 Ok(true) => return,
                 Ok(false) => {}
                 Err(error) => {
@@ -54,20 +56,16 @@ impl Flows {
                     tracing::warn!(provider, %error, "signed out here but not at the provider");
                 }
             }
-            for (provider, session) in providers {
-                revoke(&sessions, &provider, &session).await;
+            for (provider, ended) in providers {
+                revoke(&sessions, &provider, &ended).await;
             }
         })
     }
 
     /// The provider of each session, and one session for each provider.
-    fn providers_of(&self, ended: &[Arc<Session>]) -> Vec<(Arc<Provider>, Arc<Session>)> {
+    fn providers_of(&self, ended: Vec<DirectoryEntry>) -> Vec<(Arc<Provider>, DirectoryEntry)> {
         let mut seen = HashSet::new();
-        let first = ended.iter().filter(|session| seen.insert(Arc::clone(&session.provider)));
-        first
-            .filter_map(|session| {
-                Some((Arc::clone(self.providers.get(&session.provider)?), Arc::clone(session)))
-            })
-            .collect()
+        let first = ended.into_iter().filter(|entry| seen.insert(Arc::clone(&entry.provider)));
+        first.filter_map(|entry| Some((Arc::clone(self.providers.get(&entry.provider)?), entry))).collect()
     }
 }

@@ -1,12 +1,16 @@
+use std::sync::Arc;
+
 use serde_json::json;
 
 use super::*;
 use crate::{
+    crypto::SystemRandom,
     flow::{
         CurrentUserError, EndSessionError, EndedSession, Verdict,
         test_support::{FakeProvider, HOST, ORIGIN, TestFlows, flows, site},
     },
     policy::Request,
+    session::SessionId,
 };
 
 const AWAY: &str = "http://127.0.0.1:9";
@@ -21,8 +25,17 @@ fn asking<'a>(cookie: &'a str) -> Request<'a> {
     request
 }
 
-fn is_live(test: &TestFlows, cookie: &str) -> bool {
-    test.flows.session(&site(ORIGIN), &asking(cookie)).is_some()
+async fn is_live(test: &TestFlows, cookie: &str) -> bool {
+    test.flows.session(&site(ORIGIN), &asking(cookie)).await.unwrap().is_some()
+}
+
+async fn end_group(test: &TestFlows, provider: &Provider, group: &SessionGroup, sign_out: SignOut) -> usize {
+    test.flows.end_group(provider, group, sign_out).await.unwrap().len()
+}
+
+async fn was_signed_out(test: &TestFlows, session: &Session, transaction: &Transaction) -> bool {
+    let key = SessionId::random(&SystemRandom).unwrap().key();
+    test.flows.was_signed_out_meanwhile(&session.directory_entry(key), session, transaction).await.unwrap()
 }
 
 fn sid_group(session: &Session, sid: &str) -> SessionGroup {
@@ -51,9 +64,11 @@ async fn signing_out_ends_what_was_begun_by_the_same_sign_in() {
     let (_, first) = test.sign_in_as("alice", "one", &json!({}));
     let (_, second) = test.sign_in_as("alice", "one", &json!({}));
     let (_, elsewhere) = test.sign_in_as("alice", "two", &json!({}));
-    let (key, session) = test.flows.session(&site(ORIGIN), &asking(&first)).unwrap();
-    test.flows.sign_out(&key, &session);
-    assert!(!is_live(&test, &first) && !is_live(&test, &second) && is_live(&test, &elsewhere));
+    let (id, session) = test.flows.session(&site(ORIGIN), &asking(&first)).await.unwrap().unwrap();
+    test.flows.sign_out(&session.directory_entry(id.key())).await.unwrap();
+    assert!(
+        !is_live(&test, &first).await && !is_live(&test, &second).await && is_live(&test, &elsewhere).await
+    );
 }
 
 #[tokio::test]
@@ -64,11 +79,11 @@ async fn a_provider_ends_only_what_was_begun_with_its_own_client() {
     let now = test.flows.clock.now();
     let stranger =
         SessionGroup::ProviderSession { issuer: "https://other.example".into(), sid: "one".to_owned() };
-    assert!(test.flows.end_group(provider, &stranger, SignOut::here(now)).is_empty());
-    assert!(test.flows.end_group(provider, &sid_group(&session, "two"), SignOut::here(now)).is_empty());
-    assert!(is_live(&test, &cookie));
-    assert_eq!(test.flows.end_group(provider, &sid_group(&session, "one"), SignOut::here(now)).len(), 1);
-    assert!(!is_live(&test, &cookie));
+    assert_eq!(end_group(&test, provider, &stranger, SignOut::here(now)).await, 0);
+    assert_eq!(end_group(&test, provider, &sid_group(&session, "two"), SignOut::here(now)).await, 0);
+    assert!(is_live(&test, &cookie).await);
+    assert_eq!(end_group(&test, provider, &sid_group(&session, "one"), SignOut::here(now)).await, 1);
+    assert!(!is_live(&test, &cookie).await);
 }
 
 #[tokio::test]
@@ -78,13 +93,13 @@ async fn a_login_does_not_overtake_a_sign_out_of_its_session() {
     let provider = &test.flows.providers[&session.provider];
     let now = test.flows.clock.now();
     let before = transaction(now);
-    assert!(!test.flows.was_signed_out_meanwhile(&session, &before));
-    test.flows.end_group(provider, &sid_group(&session, "one"), SignOut::here(now));
-    assert!(test.flows.was_signed_out_meanwhile(&session, &before), "in the same second");
+    assert!(!was_signed_out(&test, &session, &before).await);
+    end_group(&test, provider, &sid_group(&session, "one"), SignOut::here(now)).await;
+    assert!(was_signed_out(&test, &session, &before).await, "in the same second");
     let after = transaction(now + Duration::from_secs(1));
-    assert!(!test.flows.was_signed_out_meanwhile(&session, &after), "begun since");
+    assert!(!was_signed_out(&test, &session, &after).await, "begun since");
     test.clock.advance(TRANSACTION_LIFETIME);
-    assert!(!test.flows.was_signed_out_meanwhile(&session, &before), "no login takes so long");
+    assert!(!was_signed_out(&test, &session, &before).await, "no login takes so long");
 }
 
 #[tokio::test]
@@ -96,14 +111,14 @@ async fn a_sign_out_of_a_person_holds_against_tokens_issued_before() {
     let group = SessionGroup::Subject { issuer: Arc::clone(&session.issuer), sub: "alice".to_owned() };
     let login = transaction(issued_at - Duration::from_secs(600));
     let told = |issued_at| SignOut::told(test.flows.clock.now(), issued_at);
-    test.flows.end_group(provider, &group, told(issued_at - Duration::from_secs(1)));
-    assert!(!test.flows.was_signed_out_meanwhile(&session, &login), "the sign-in came after the sign-out");
-    test.flows.end_group(provider, &group, told(issued_at));
-    assert!(test.flows.was_signed_out_meanwhile(&session, &login));
-    test.flows.end_group(provider, &group, told(issued_at - Duration::from_secs(9)));
-    assert!(test.flows.was_signed_out_meanwhile(&session, &login), "a late word undoes nothing");
+    end_group(&test, provider, &group, told(issued_at - Duration::from_secs(1))).await;
+    assert!(!was_signed_out(&test, &session, &login).await, "the sign-in came after the sign-out");
+    end_group(&test, provider, &group, told(issued_at)).await;
+    assert!(was_signed_out(&test, &session, &login).await);
+    end_group(&test, provider, &group, told(issued_at - Duration::from_secs(9))).await;
+    assert!(was_signed_out(&test, &session, &login).await, "a late word undoes nothing");
     let after = transaction(issued_at + Duration::from_secs(1));
-    assert!(!test.flows.was_signed_out_meanwhile(&session, &after), "begun since");
+    assert!(!was_signed_out(&test, &session, &after).await, "begun since");
 }
 
 #[tokio::test]
@@ -114,28 +129,32 @@ async fn users_see_and_end_their_own_sessions_only() {
     let (beside, beside_cookie) = test.sign_in_as("alice", "one", &json!({}));
     let (elsewhere, elsewhere_cookie) = test.sign_in_as("alice", "two", &json!({}));
     let (bobs, bobs_cookie) = test.sign_in_as("bob", "three", &json!({}));
-    let list = |cookie: &str| -> Vec<(String, bool)> {
-        let own = test.flows.own_sessions(&site, &asking(cookie)).unwrap().into_iter();
+    let list = async |cookie: &str| -> Vec<(String, bool)> {
+        let own = test.flows.own_sessions(&site, &asking(cookie)).await.unwrap().into_iter();
         own.map(|session| (session.handle, session.is_current)).collect()
     };
-    assert_eq!(list(&here).len(), 3);
-    assert_eq!(list(&here).iter().filter(|(_, is_current)| *is_current).count(), 1);
-    assert_eq!(list(&bobs_cookie), [(bobs.handle.clone(), true)]);
+    assert_eq!(list(&here).await.len(), 3);
+    assert_eq!(list(&here).await.iter().filter(|(_, is_current)| *is_current).count(), 1);
+    assert_eq!(list(&bobs_cookie).await, [(bobs.handle.clone(), true)]);
 
     let end =
         async |handle: &str, cookie: &str| test.flows.end_own_session(&site, &asking(cookie), handle).await;
     assert_eq!(end(&bobs.handle, &here).await, Err(EndSessionError::NoSuchSession));
     assert_eq!(end("", &here).await, Err(EndSessionError::NoSuchSession));
     assert_eq!(end(&bobs.handle, "").await, Err(EndSessionError::CurrentUser(CurrentUserError::NotSignedIn)));
-    assert!(is_live(&test, &bobs_cookie));
+    assert!(is_live(&test, &bobs_cookie).await);
 
     assert_eq!(end(&elsewhere.handle, &here).await, Ok(EndedSession::Other));
-    assert!(!is_live(&test, &elsewhere_cookie) && is_live(&test, &here) && is_live(&test, &beside_cookie));
+    assert!(
+        !is_live(&test, &elsewhere_cookie).await
+            && is_live(&test, &here).await
+            && is_live(&test, &beside_cookie).await
+    );
     assert_eq!(end(&beside.handle, &here).await, Ok(EndedSession::Other));
-    assert!(!is_live(&test, &beside_cookie) && is_live(&test, &here), "the one that asked stays");
-    let (own, _) = list(&here).remove(0);
+    assert!(!is_live(&test, &beside_cookie).await && is_live(&test, &here).await, "the one that asked stays");
+    let (own, _) = list(&here).await.remove(0);
     assert_eq!(end(&own, &here).await, Ok(EndedSession::Current));
-    assert!(!is_live(&test, &here));
+    assert!(!is_live(&test, &here).await);
 }
 
 #[tokio::test]
@@ -145,15 +164,18 @@ async fn a_frame_signs_out_with_both_words_and_only_where_it_may() {
     Arc::get_mut(&mut closed.frontend).unwrap().login.front_channel_logout = false;
     let (_, cookie) = test.sign_in_as("alice", "one", &json!({}));
     let (issuer, sid) = (Some(AWAY), Some("one"));
-    assert_eq!(test.flows.frontchannel_logout(&closed, issuer, sid), None);
+    assert_eq!(test.flows.frontchannel_logout(&closed, issuer, sid).await, Ok(None));
     for (issuer, sid) in
         [(None, sid), (issuer, None), (Some("https://other.example"), sid), (issuer, Some("two"))]
     {
-        assert_eq!(test.flows.frontchannel_logout(&site(ORIGIN), issuer, sid).as_deref(), Some(AWAY));
-        assert!(is_live(&test, &cookie), "{issuer:?} {sid:?}");
+        assert_eq!(
+            test.flows.frontchannel_logout(&site(ORIGIN), issuer, sid).await,
+            Ok(Some(AWAY.to_owned()))
+        );
+        assert!(is_live(&test, &cookie).await, "{issuer:?} {sid:?}");
     }
-    test.flows.frontchannel_logout(&site(ORIGIN), issuer, sid);
-    assert!(!is_live(&test, &cookie));
+    test.flows.frontchannel_logout(&site(ORIGIN), issuer, sid).await.unwrap();
+    assert!(!is_live(&test, &cookie).await);
 }
 
 /// Ends a session in the middle of its refresh, with or without a newer one of the same sign-in; gives how many tokens
@@ -166,18 +188,18 @@ async fn revocations_after_a_late_refresh(has_successor: bool) -> usize {
     provider.close();
     let api = Request { target: "/api", ..asking(&cookie) };
     assert!(matches!(test.flows.check(&api).await, Verdict::Allow(_)));
-    let (key, _) = test.flows.session(&site(ORIGIN), &api).unwrap();
+    let (id, _) = test.flows.session(&site(ORIGIN), &api).await.unwrap().unwrap();
     if has_successor {
         test.sign_in_as("alice", "one", &json!({}));
     }
     while provider.calls() == 0 {
         tokio::task::yield_now().await;
     }
-    test.flows.sessions.remove(&key);
+    test.memory().remove(&id.key());
     provider.open();
     test.flows.refresher.tasks.close();
     test.flows.refresher.tasks.wait().await;
-    assert!(!is_live(&test, &cookie));
+    assert!(!is_live(&test, &cookie).await);
     provider.revocations()
 }
 

@@ -23,7 +23,7 @@ use crate::{
     model_tokens::{ModelTokens, Workloads},
     oidc::{ClientAuthentication, HttpClient, Provider, ProviderSettings, SIGNATURE_ALGORITHMS, TokenSet},
     policy::{self, Frontends, Site},
-    session::{Lifetimes, MemoryStore, NewSession, Remembered, Session, SessionId},
+    session::{Lifetimes, MemoryStore, NewSession, Session, SessionId, SessionStore},
 };
 
 pub(crate) const ORIGIN: &str = "https://app.example.com";
@@ -171,7 +171,7 @@ pub(crate) fn flows(site: Site, issuer: &str) -> TestFlows {
     };
     let http = HttpClient::new(Duration::from_secs(15)).unwrap();
     let provider = Arc::new(Provider::new(settings, http, Arc::clone(&random), Arc::clone(&clock)));
-    let sessions = Arc::new(MemoryStore::new(100, Arc::clone(&clock)));
+    let sessions = Arc::new(SessionStore::Memory(MemoryStore::new(100, Arc::clone(&clock))));
     let refresh = RefreshSettings {
         ahead: Duration::from_secs(20),
         least_life: Duration::from_secs(5),
@@ -184,9 +184,6 @@ pub(crate) fn flows(site: Site, issuer: &str) -> TestFlows {
         providers: HashMap::from([(Arc::clone(&site.frontend.provider), provider)]),
         frontends: Frontends::new(vec![site]),
         sessions,
-        used_transactions: Remembered::new(10, Arc::clone(&clock)),
-        used_logout_tokens: Remembered::new(10, Arc::clone(&clock)),
-        sign_outs: Remembered::new(10, Arc::clone(&clock)),
         key_ring: KeyRing::new(vec!["0123456789abcdef0123456789abcdef".into()]).unwrap(),
         model_tokens: ModelTokens::new(
             Vec::new(),
@@ -204,6 +201,12 @@ pub(crate) fn flows(site: Site, issuer: &str) -> TestFlows {
 }
 
 impl TestFlows {
+    /// The store.
+    pub(crate) fn memory(&self) -> &MemoryStore {
+        let SessionStore::Memory(memory) = &*self.flows.sessions;
+        memory
+    }
+
     /// A session of the frontend `app` that has just begun, and its `Cookie` line.
     pub(crate) fn sign_in(&self, access_claims: &Value) -> (Arc<Session>, String) {
         self.sign_in_as("alice", "sid", access_claims)
@@ -216,7 +219,7 @@ impl TestFlows {
         let set = TokenSet {
             access_token: format!("header.{payload}.signature").into(),
             expires_in: Some(Duration::from_secs(TOKEN_LIFETIME)),
-            refresh_token: Some(format!("refresh-of-{}", self.flows.sessions.len()).into()),
+            refresh_token: Some(format!("refresh-of-{}", self.memory().len()).into()),
             refresh_expires_in: Some(Duration::from_secs(1800)),
             id_token: Some("id-token".into()),
             scope: None,
@@ -227,7 +230,7 @@ impl TestFlows {
         });
         let id_claims: Map<String, Value> = id_claims.as_object().cloned().unwrap();
         let new = NewSession {
-            handle: format!("handle-{}", self.flows.sessions.len()),
+            handle: format!("handle-{}", self.memory().len()),
             frontend: Arc::clone(&site.frontend.name),
             provider: Arc::clone(&site.frontend.provider),
             issuer: self.flows.providers[&site.frontend.provider].settings().issuer.clone(),
@@ -238,7 +241,7 @@ impl TestFlows {
         };
         let session = Arc::new(Session::new(new, now));
         let id = SessionId::random(&SystemRandom).unwrap();
-        self.flows.sessions.insert(&id, Arc::clone(&session)).unwrap();
+        self.memory().insert(&id, Arc::clone(&session)).unwrap();
         (session, format!("__Host-session={}", id.cookie_value()))
     }
 }

@@ -22,7 +22,6 @@ use tokio_util::task::TaskTracker;
 
 use crate::{
     clock::{Patience, SharedClock, Timestamp},
-    session::{MemoryStore, SessionGroup},
     token_cache::{CachedToken, Owner, TokenCache, TokenKey, Wanted},
 };
 use error::Refusal;
@@ -124,13 +123,9 @@ impl ModelTokens {
     }
 
     /// Forgets the tokens of users who have no session any more, and those that have expired.
-    pub fn remove_unused(&self, sessions: &MemoryStore) {
-        self.cache.retain(|owner| match owner {
-            Owner::User { issuer, subject } => {
-                let group = SessionGroup::Subject { issuer: Arc::clone(issuer), sub: subject.clone() };
-                !sessions.group(&group).is_empty()
-            }
-            Owner::Client | Owner::Session(_) => true,
-        });
+    /// Forgets the tokens that have expired. Those of somebody who has signed out are not handed out any more, and go
+    /// with them.
+    pub fn remove_expired(&self) {
+        self.cache.remove_expired();
     }
 }

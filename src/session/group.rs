@@ -2,7 +2,7 @@ use std::{collections::HashSet, fmt, sync::Arc};
 
 use dashmap::{DashMap, mapref::entry::Entry};
 
-use super::{Session, SessionKey};
+use super::{DirectoryEntry, SessionKey};
 
 /// All sessions that a provider means by one word of its tokens. The words of different issuers have nothing to do
 /// with each other.
@@ -37,19 +37,19 @@ impl GroupIndex {
     }
 
     /// Notes a session in each of its groups.
-    pub(super) fn add(&self, key: SessionKey, session: &Session) {
-        for group in session.groups() {
-            self.keys.entry(group).or_default().insert(key);
+    pub(super) fn add(&self, entry: &DirectoryEntry) {
+        for group in entry.groups() {
+            self.keys.entry(group).or_default().insert(entry.key);
         }
     }
 
     /// Takes a session out of each of its groups.
-    pub(super) fn remove(&self, key: &SessionKey, session: &Session) {
-        for group in session.groups() {
-            if let Entry::Occupied(mut entry) = self.keys.entry(group) {
-                entry.get_mut().remove(key);
-                if entry.get().is_empty() {
-                    entry.remove();
+    pub(super) fn remove(&self, entry: &DirectoryEntry) {
+        for group in entry.groups() {
+            if let Entry::Occupied(mut keys) = self.keys.entry(group) {
+                keys.get_mut().remove(&entry.key);
+                if keys.get().is_empty() {
+                    keys.remove();
                 }
             }
         }

@@ -6,19 +6,26 @@ const LENGTH: usize = 32;
 
 /// The secret that the session cookie holds: 256 bits from the operating system, opaque, never shown or stored.
 #[derive(Clone)]
-pub struct SessionId([u8; LENGTH]);
+pub struct SessionId {
+    secret: [u8; LENGTH],
+    key: SessionKey,
+}
 
 /// What a session is stored under: the SHA-256 digest of its id, so that a copy of the store is no way in.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SessionKey([u8; 32]);
 
 impl SessionId {
+    fn new(secret: [u8; LENGTH]) -> Self {
+        Self { secret, key: SessionKey(sha256(&secret)) }
+    }
+
     /// A new id.
     ///
     /// # Errors
     /// [`RandomError`] when there is no randomness to make it of.
     pub fn random(random: &dyn Random) -> Result<Self, RandomError> {
-        Ok(Self(random.bytes()?))
+        Ok(Self::new(random.bytes()?))
     }
 
     /// Reads a cookie's value; `None` for anything that [`SessionId::cookie_value`] would not have written.
@@ -27,17 +34,17 @@ impl SessionId {
         if cookie_value.len() != 43 {
             return None;
         }
-        from_base64url(cookie_value)?.try_into().ok().map(Self)
+        from_base64url(cookie_value)?.try_into().ok().map(Self::new)
     }
 
     /// The value of the session cookie.
     pub fn cookie_value(&self) -> String {
-        base64url(&self.0)
+        base64url(&self.secret)
     }
 
     /// What the session is stored under.
     pub fn key(&self) -> SessionKey {
-        SessionKey(sha256(&self.0))
+        self.key
     }
 }
 

@@ -5,13 +5,17 @@ use std::sync::{
 
 use dashmap::{DashMap, mapref::entry::Entry};
 
-use super::{Session, SessionGroup, SessionId, SessionKey, group::GroupIndex};
+use super::{
+    DirectoryEntry, Once, Renewed, Session, SessionGroup, SessionId, SessionKey, SignOut, StoreError, Tokens,
+    group::GroupIndex,
+    remembered::{Full, Remembered, Use},
+    sign_out::{SignOutKey, sign_out_key},
+};
 use crate::clock::{SharedClock, Timestamp};
 
-/// The store holds as many sessions as it may, and none of them has expired.
-#[derive(Debug, thiserror::Error)]
-#[error("the session store is full")]
-pub struct StoreFull;
+/// How many used login transactions, used logout tokens and sign-outs are remembered of each: 10,000 a minute for half
+/// an hour.
+const MAXIMUM_REMEMBERED: usize = 300_000;
 
 /// Sessions in the memory of this process.
 pub struct MemoryStore {
@@ -19,6 +23,9 @@ pub struct MemoryStore {
     groups: GroupIndex,
     count: AtomicUsize,
     maximum: usize,
+    used_transactions: Remembered<[u8; 32], ()>,
+    used_logout_tokens: Remembered<[u8; 32], ()>,
+    sign_outs: Remembered<SignOutKey, SignOut>,
     clock: SharedClock,
 }
 
@@ -30,6 +37,9 @@ impl MemoryStore {
             groups: GroupIndex::default(),
             count: AtomicUsize::new(0),
             maximum,
+            used_transactions: Remembered::new(MAXIMUM_REMEMBERED, Arc::clone(&clock)),
+            used_logout_tokens: Remembered::new(MAXIMUM_REMEMBERED, Arc::clone(&clock)),
+            sign_outs: Remembered::new(MAXIMUM_REMEMBERED, Arc::clone(&clock)),
             clock,
         }
     }
@@ -47,27 +57,26 @@ impl MemoryStore {
     /// Adds a session under a new id.
     ///
     /// # Errors
-    /// [`StoreFull`] when every place is taken by a live session: nobody is signed out to make room.
-    pub fn insert(&self, id: &SessionId, session: Arc<Session>) -> Result<(), StoreFull> {
+    /// [`StoreError::Full`] when every place is taken by a live session: nobody is signed out to make room.
+    pub fn insert(&self, id: &SessionId, session: Arc<Session>) -> Result<(), StoreError> {
         if !self.take_place() {
-            self.remove_expired();
+            self.remove_expired_sessions();
             if !self.take_place() {
-                return Err(StoreFull);
+                return Err(StoreError::Full);
             }
         }
-        let key = id.key();
         // The index first: whoever takes the session out again finds all of it.
-        self.groups.add(key, &session);
-        if self.sessions.insert(key, session).is_some() {
+        self.groups.add(&session.directory_entry(id.key()));
+        if self.sessions.insert(id.key(), session).is_some() {
             self.count.fetch_sub(1, Ordering::AcqRel);
         }
         Ok(())
     }
 
     /// The live sessions of a group.
-    pub fn group(&self, group: &SessionGroup) -> Vec<(SessionKey, Arc<Session>)> {
+    pub fn group(&self, group: &SessionGroup) -> Vec<DirectoryEntry> {
         let keys = self.groups.keys(group).into_iter();
-        keys.filter_map(|key| self.get(&key).map(|session| (key, session))).collect()
+        keys.filter_map(|key| self.get(&key).map(|session| session.directory_entry(key))).collect()
     }
 
     /// Ends a session; returns it if it was there.
@@ -77,21 +86,79 @@ impl MemoryStore {
         Some(session)
     }
 
-    /// Whether this very session is still the live one under `key`.
-    pub fn holds(&self, key: &SessionKey, session: &Arc<Session>) -> bool {
-        self.get(key).is_some_and(|current| Arc::ptr_eq(&current, session))
+    /// Ends a session if it still has this version; says whether it is over.
+    pub fn remove_seen(&self, key: &SessionKey, version: u64) -> bool {
+        match self.sessions.entry(*key) {
+            Entry::Vacant(_) => true,
+            Entry::Occupied(entry) if entry.get().version() != version => false,
+            Entry::Occupied(entry) => {
+                let session = entry.remove();
+                self.forget(key, &session);
+                true
+            }
+        }
     }
 
-    /// Removes every session that has expired. Called from time to time, and before a login is turned away.
-    pub fn remove_expired(&self) {
-        let now: Timestamp = self.clock.now();
-        self.sessions.retain(|key, session| {
-            let expired = session.is_expired(now);
-            if expired {
-                self.forget(key, session);
+    /// Puts new tokens into a session that is still the live one under `key` and has this version.
+    pub fn renew(&self, key: &SessionKey, session: &Arc<Session>, version: u64, tokens: Tokens) -> Renewed {
+        // Under the lock of the entry: a session that is ended later on has the new tokens.
+        match self.sessions.entry(*key) {
+            Entry::Occupied(entry) if Arc::ptr_eq(entry.get(), session) => {
+                if session.version() != version {
+                    return Renewed::Overtaken;
+                }
+                session.replace_tokens(tokens, version + 1);
+                Renewed::Stored
             }
-            !expired
-        });
+            _ => Renewed::Gone,
+        }
+    }
+
+    /// Ends the sessions of a group that were begun at this provider, and remembers that until `end`. Returns those that
+    /// were live.
+    pub fn end_group(
+        &self,
+        provider: &str,
+        group: &SessionGroup,
+        sign_out: SignOut,
+        end: Timestamp,
+    ) -> Vec<DirectoryEntry> {
+        // Before the sessions are looked for: a login looks here after it has put its session there.
+        if let Err(Full) = self.sign_outs.put(sign_out_key(provider, group), sign_out, end, SignOut::latest) {
+            tracing::warn!(provider, "too many sign-outs to hold against every login under way");
+        }
+        let live = self.group(group).into_iter().filter(|entry| &*entry.provider == provider);
+        live.filter_map(|entry| Some(self.remove(&entry.key)?.directory_entry(entry.key))).collect()
+    }
+
+    /// The latest sign-out of a group at this provider that is remembered.
+    pub fn latest_sign_out(&self, provider: &str, group: &SessionGroup) -> Option<SignOut> {
+        self.sign_outs.get(&sign_out_key(provider, group))
+    }
+
+    /// Marks something as used.
+    pub fn use_once(&self, what: Once, end: Timestamp) -> Use {
+        match what {
+            Once::Transaction(hash) => self.used_transactions.mark(hash, end),
+            Once::LogoutToken(hash) => self.used_logout_tokens.mark(hash, end),
+        }
+    }
+
+    /// Whether something was used already.
+    pub fn was_used(&self, what: Once) -> bool {
+        match what {
+            Once::Transaction(hash) => self.used_transactions.get(&hash),
+            Once::LogoutToken(hash) => self.used_logout_tokens.get(&hash),
+        }
+        .is_some()
+    }
+
+    /// Removes every session that has expired and all that need not be remembered any more.
+    pub fn remove_expired(&self) {
+        self.remove_expired_sessions();
+        self.used_transactions.remove_expired();
+        self.used_logout_tokens.remove_expired();
+        self.sign_outs.remove_expired();
     }
 
     /// How many sessions are held, expired ones that were not removed yet among them.
@@ -102,6 +169,17 @@ impl MemoryStore {
     /// Whether no session is held.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    fn remove_expired_sessions(&self) {
+        let now: Timestamp = self.clock.now();
+        self.sessions.retain(|key, session| {
+            let expired = session.is_expired(now);
+            if expired {
+                self.forget(key, session);
+            }
+            !expired
+        });
     }
 
     fn take_place(&self) -> bool {
@@ -121,7 +199,7 @@ impl MemoryStore {
 
     /// Gives the place of a session free that was taken out.
     fn forget(&self, key: &SessionKey, session: &Session) {
-        self.groups.remove(key, session);
+        self.groups.remove(&session.directory_entry(*key));
         self.count.fetch_sub(1, Ordering::AcqRel);
     }
 }
@@ -132,41 +210,10 @@ mod tests {
 
     use super::*;
     use crate::{
-        clock::{Clock, ManualClock},
+        clock::ManualClock,
         crypto::SystemRandom,
-        session::{Lifetimes, NewSession, Tokens, UpstreamHeaders},
+        session::contract_tests::{START, session},
     };
-
-    const START: u64 = 1_000_000;
-    const ISSUER: &str = "https://id.example.com";
-
-    fn session(now: u64, refresh_end: Option<u64>) -> Arc<Session> {
-        let tokens = Tokens {
-            access_expires_at: Timestamp::from_unix(now + 60),
-            access_lifetime: Duration::from_secs(60),
-            refresh_token: Some("refresh".into()),
-            refresh_expires_at: refresh_end.map(Timestamp::from_unix),
-            id_token: "id".into(),
-            id_claims: serde_json::Map::new(),
-            access_claims: serde_json::Map::new(),
-            upstream: UpstreamHeaders {
-                authorization: "Bearer access".into(),
-                identity: Vec::new(),
-                remove: Vec::new(),
-            },
-        };
-        let new = NewSession {
-            handle: "handle".into(),
-            frontend: "app".into(),
-            provider: "users".into(),
-            issuer: ISSUER.into(),
-            subject: "alice".into(),
-            provider_session: Some("sid".to_owned()),
-            tokens,
-            lifetimes: Lifetimes { idle: Duration::from_secs(100), absolute: Duration::from_secs(1000) },
-        };
-        Arc::new(Session::new(new, Timestamp::from_unix(now)))
-    }
 
     fn store(maximum: usize) -> (MemoryStore, Arc<ManualClock>) {
         let clock = ManualClock::starting_at(START);
@@ -178,49 +225,11 @@ mod tests {
     }
 
     #[test]
-    fn a_session_ends_when_it_is_idle() {
-        let (store, clock) = store(10);
-        let id = id();
-        store.insert(&id, session(START, None)).unwrap();
-        clock.advance(Duration::from_secs(99));
-        store.get(&id.key()).unwrap().touch(clock.now());
-        clock.advance(Duration::from_secs(99));
-        assert!(store.get(&id.key()).is_some());
-        clock.advance(Duration::from_secs(1));
-        assert!(store.get(&id.key()).is_none());
-        assert_eq!(store.len(), 0);
-    }
-
-    #[test]
-    fn a_session_ends_at_its_absolute_lifetime_however_busy() {
-        let (store, clock) = store(10);
-        let id = id();
-        store.insert(&id, session(START, None)).unwrap();
-        for _ in 0..19 {
-            clock.advance(Duration::from_secs(50));
-            store.get(&id.key()).unwrap().touch(clock.now());
-        }
-        clock.advance(Duration::from_secs(50));
-        assert!(store.get(&id.key()).is_none());
-    }
-
-    #[test]
-    fn a_session_ends_with_its_refresh_token() {
-        let (store, clock) = store(10);
-        let id = id();
-        store.insert(&id, session(START, Some(START + 30))).unwrap();
-        clock.advance(Duration::from_secs(29));
-        assert!(store.get(&id.key()).is_some());
-        clock.advance(Duration::from_secs(1));
-        assert!(store.get(&id.key()).is_none());
-    }
-
-    #[test]
     fn the_bound_holds_and_expired_sessions_make_room() {
         let (store, clock) = store(2);
         store.insert(&id(), session(START, None)).unwrap();
         store.insert(&id(), session(START, None)).unwrap();
-        assert!(store.insert(&id(), session(START, None)).is_err());
+        assert_eq!(store.insert(&id(), session(START, None)), Err(StoreError::Full));
         assert_eq!(store.len(), 2);
         clock.advance(Duration::from_secs(100));
         store.insert(&id(), session(START + 100, None)).unwrap();
@@ -240,42 +249,15 @@ mod tests {
     }
 
     #[test]
-    fn a_removed_session_is_gone_at_once() {
+    fn the_index_and_the_count_go_with_a_session_that_is_taken_out() {
         let (store, _clock) = store(10);
-        let id = id();
-        let session = session(START, None);
-        store.insert(&id, Arc::clone(&session)).unwrap();
-        assert!(store.holds(&id.key(), &session));
-        assert!(store.remove(&id.key()).is_some());
-        assert!(store.remove(&id.key()).is_none());
-        assert!(!store.holds(&id.key(), &session) && store.get(&id.key()).is_none());
-    }
-
-    #[test]
-    fn sessions_are_found_by_what_the_provider_calls_them() {
-        let (store, clock) = store(10);
-        let by_subject =
-            |issuer: &str, sub: &str| SessionGroup::Subject { issuer: issuer.into(), sub: sub.into() };
-        let by_sid = |issuer: &str, sid: &str| SessionGroup::ProviderSession {
-            issuer: issuer.into(),
-            sid: sid.into(),
-        };
         let ids = [id(), id()];
-        store.insert(&ids[0], session(START, None)).unwrap();
-        store.insert(&ids[1], session(START, Some(START + 10))).unwrap();
-        for (group, expected) in [
-            (by_subject(ISSUER, "alice"), 2),
-            (by_sid(ISSUER, "sid"), 2),
-            (by_subject(ISSUER, "bob"), 0),
-            (by_sid(ISSUER, "alice"), 0),
-            (by_subject("https://other.example.com", "alice"), 0),
-            (by_sid("https://other.example.com", "sid"), 0),
-        ] {
-            assert_eq!(store.group(&group).len(), expected, "{group:?}");
+        for id in &ids {
+            store.insert(id, session(START, None)).unwrap();
         }
-        clock.advance(Duration::from_secs(10));
-        assert_eq!(store.group(&by_sid(ISSUER, "sid")).len(), 1, "one has expired");
-        store.remove(&ids[0].key());
-        assert!(store.group(&by_subject(ISSUER, "alice")).is_empty() && store.groups.is_empty());
+        assert!(store.remove(&ids[0].key()).is_some());
+        assert!(!store.remove_seen(&ids[1].key(), 2));
+        assert!(store.remove_seen(&ids[1].key(), 1));
+        assert!(store.is_empty() && store.groups.is_empty());
     }
 }

@@ -1,16 +1,25 @@
 //! A signed-in user's session, its id and the store that holds it. Nothing here speaks HTTP, gRPC or OpenID Connect:
 //! other rooms fill a session and read it.
 
+mod directory_entry;
 mod group;
 mod id;
 mod memory;
 mod remembered;
+mod sign_out;
+mod store;
 mod tokens;
 
+#[cfg(test)]
+mod contract_tests;
+
+pub use directory_entry::DirectoryEntry;
 pub use group::SessionGroup;
 pub use id::{SessionId, SessionKey};
-pub use memory::{MemoryStore, StoreFull};
+pub use memory::MemoryStore;
 pub use remembered::{Full, Remembered, Use};
+pub use sign_out::SignOut;
+pub use store::{Lease, Leased, Once, Renewed, SessionStore, StoreError};
 pub use tokens::{Tokens, UpstreamHeaders};
 
 use std::{
@@ -57,6 +66,7 @@ pub struct Session {
     lifetimes: Lifetimes,
     last_used: AtomicU64,
     tokens: ArcSwap<Tokens>,
+    version: AtomicU64,
     account_disabled: AtomicBool,
     refresh_pause: Mutex<RefreshPause>,
 }
@@ -104,6 +114,7 @@ impl Session {
             lifetimes: new.lifetimes,
             last_used: AtomicU64::new(now.as_unix()),
             tokens: ArcSwap::from_pointee(new.tokens),
+            version: AtomicU64::new(1),
             account_disabled: AtomicBool::new(false),
             refresh_pause: Mutex::default(),
         }
@@ -114,9 +125,16 @@ impl Session {
         self.tokens.load_full()
     }
 
-    /// Puts new tokens in the place of the old ones, all at once.
-    pub fn replace_tokens(&self, tokens: Tokens) {
+    /// Counts the changes that every replica must know of. Whoever reads it before the tokens has tokens of this version
+    /// or a later one.
+    pub fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
+    }
+
+    /// Puts new tokens in the place of the old ones, all at once, as the given version of the session.
+    fn replace_tokens(&self, tokens: Tokens, version: u64) {
         self.tokens.store(Arc::new(tokens));
+        self.version.store(version, Ordering::Release);
     }
 
     /// Forgets earlier refresh failures.
@@ -135,20 +153,24 @@ impl Session {
         Timestamp::from_unix(self.last_used.load(Ordering::Relaxed))
     }
 
-    /// The groups that it belongs to.
-    pub fn groups(&self) -> impl Iterator<Item = SessionGroup> + use<'_> {
-        self.provider_session_group().into_iter().chain([self.subject_group()])
-    }
-
-    /// The group of all sessions of the same person.
-    pub fn subject_group(&self) -> SessionGroup {
-        SessionGroup::Subject { issuer: Arc::clone(&self.issuer), sub: self.subject.clone() }
-    }
-
-    /// The group of all sessions of the same session at the provider, if it names one.
-    pub fn provider_session_group(&self) -> Option<SessionGroup> {
-        let sid = self.provider_session.clone()?;
-        Some(SessionGroup::ProviderSession { issuer: Arc::clone(&self.issuer), sid })
+    /// What a store's directory says of it, if it is stored under this key.
+    pub fn directory_entry(&self, key: SessionKey) -> DirectoryEntry {
+        let tokens = self.tokens.load();
+        DirectoryEntry {
+            key,
+            handle: self.handle.clone(),
+            frontend: Arc::clone(&self.frontend),
+            provider: Arc::clone(&self.provider),
+            issuer: Arc::clone(&self.issuer),
+            subject: self.subject.clone(),
+            provider_session: self.provider_session.clone(),
+            created_at: self.created_at,
+            last_used_at: self.last_used_at(),
+            expires_at: self.expires_at(),
+            is_account_disabled: self.is_account_disabled(),
+            refresh_token: tokens.refresh_token.clone(),
+            id_token: tokens.id_token.clone(),
+        }
     }
 
     /// When the session ends if it is not used again: the idle time, or the end of what keeps it going (the refresh

@@ -76,11 +76,11 @@ impl<Refusal: Clone + Send + Sync + 'static> TokenCache<Refusal> {
         slot.token(wanted, (&self.tasks, &self.clock), obtain).await
     }
 
-    /// Forgets tokens that are over, and those of owners that `is_used` does not know.
-    pub fn retain(&self, is_used: impl Fn(&Owner) -> bool) {
+    /// Forgets what is over.
+    pub fn remove_expired(&self) {
         let now = self.clock.now();
         self.slots.retain(|key, slot| {
-            let stays = key.owner == Owner::Client || (!slot.is_over(now) && is_used(&key.owner));
+            let stays = key.owner == Owner::Client || !slot.is_over(now);
             if !stays {
                 self.count.fetch_sub(1, Ordering::AcqRel);
             }
@@ -121,7 +121,7 @@ impl<Refusal: Clone + Send + Sync + 'static> TokenCache<Refusal> {
         let now = self.clock.now().as_unix();
         let is_due = self.last_sweep.fetch_max(now, Ordering::AcqRel) < now;
         if is_due {
-            self.retain(|_| true);
+            self.remove_expired();
         }
         is_due
     }

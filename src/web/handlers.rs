@@ -55,9 +55,9 @@ async fn answer(flows: &Flows, parts: &Parts) -> Reply {
         (Endpoint::Callback, "GET") => call.callback().await,
         (Endpoint::Logout, "POST") => call.logout().await,
         (Endpoint::LogoutReturn, "GET" | "HEAD") => call.logout_return(),
-        (Endpoint::FrontchannelLogout, "GET") => call.frontchannel_logout(),
+        (Endpoint::FrontchannelLogout, "GET") => call.frontchannel_logout().await,
         (Endpoint::Me, "GET" | "HEAD") => call.me().await,
-        (Endpoint::Sessions, "GET" | "HEAD") => call.sessions(),
+        (Endpoint::Sessions, "GET" | "HEAD") => call.sessions().await,
         (Endpoint::Session, "DELETE") => call.end_session().await,
         (endpoint, _) => call.wrong_method(endpoint),
     }
@@ -136,7 +136,7 @@ impl Call<'_> {
                     None => reply,
                 }
             }
-            Err(CurrentUserError::AccountDisabled) => return self.refuse(&Refusal::AccountDisabled),
+            Err(error) => return self.refuse(&error.into()),
         };
         reply.cors(frontend.cors.grant(&self.request).as_ref(), frontend)
     }

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use http::{StatusCode, header};
 use serde_json::json;
 
@@ -17,7 +19,10 @@ impl Call<'_> {
         if let Err(error) = self.site.check_own(&self.request) {
             return self.refuse(&error.into());
         }
-        let step = self.flows.log_out(self.site, &self.request).await;
+        let step = match self.flows.log_out(self.site, &self.request).await {
+            Ok(step) => step,
+            Err(error) => return self.refuse(&error.into()),
+        };
         let reply = match (Kind::of_target(&self.request), step.at_provider) {
             (Kind::Fetch, at_provider) => {
                 let body = json!({"logout_url": step.location, "provider_reachable": at_provider != AtProvider::Away});
@@ -41,21 +46,23 @@ impl Call<'_> {
         Reply::redirect(StatusCode::FOUND, &location).cookies(&[cookie], &self.site.frontend)
     }
 
-    pub(super) fn frontchannel_logout(&self) -> Reply {
+    pub(super) async fn frontchannel_logout(&self) -> Reply {
         let parameters = parameters(self.parts);
         let (issuer, sid) = (single(&parameters, "iss"), single(&parameters, "sid"));
-        let Some(provider) = self.flows.frontchannel_logout(self.site, issuer, sid) else {
-            return self.refuse(&Refusal::NoEndpoint);
+        let provider = match self.flows.frontchannel_logout(self.site, issuer, sid).await {
+            Ok(Some(provider)) => provider,
+            Ok(None) => return self.refuse(&Refusal::NoEndpoint),
+            Err(error) => return self.refuse(&error.into()),
         };
         let policy = format!("default-src 'none'; frame-ancestors {provider}");
         Reply::html(StatusCode::OK, String::new()).header(header::CONTENT_SECURITY_POLICY, &policy)
     }
 
-    pub(super) fn sessions(&self) -> Reply {
+    pub(super) async fn sessions(&self) -> Reply {
         if let Err(error) = self.site.check_read(&self.request) {
             return self.refuse(&error.into());
         }
-        match self.flows.own_sessions(self.site, &self.request) {
+        match self.flows.own_sessions(self.site, &self.request).await {
             Ok(sessions) => {
                 let sessions: Vec<_> = sessions.iter().map(shown).collect();
                 Reply::json(StatusCode::OK, json!({"sessions": sessions}).to_string())
@@ -96,6 +103,7 @@ impl From<CurrentUserError> for Refusal {
         match error {
             CurrentUserError::NotSignedIn => Self::NotSignedIn,
             CurrentUserError::AccountDisabled => Self::AccountDisabled,
+            CurrentUserError::Unavailable => Self::Unavailable { retry_after: Duration::from_secs(1) },
         }
     }
 }
