@@ -50,6 +50,9 @@ pub(super) struct Response {
     pub(super) body: Vec<u8>,
 }
 
+/// Kubernetes gives its key set as nothing but `application/jwk-set+json` (RFC 7517 section 8.5.1).
+const ACCEPTED: &str = "application/json, application/jwk-set+json";
+
 /// How long a connection may take: a provider that is there takes milliseconds.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -125,7 +128,7 @@ impl HttpClient {
         if let Some(authorization) = authorization {
             request = request.header(header::AUTHORIZATION, authorization);
         }
-        let request = request.header(header::ACCEPT, "application/json").timeout(self.call_timeout);
+        let request = request.header(header::ACCEPT, ACCEPTED).timeout(self.call_timeout);
         let mut response = request.send().await.map_err(transport)?;
         let status = response.status();
         if status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error() {
