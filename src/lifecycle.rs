@@ -211,9 +211,9 @@ fn pods(cluster: ServiceAccountsConfig, http: &HttpClient, clock: SharedClock) -
     let http = cluster.http.unwrap_or_else(|| http.clone());
     let (audience, token_file) = (cluster.audience, cluster.token_file);
     Ok(match cluster.verified_by {
-        VerifiedBy::Issuer(issuer) => {
+        VerifiedBy::Issuer { issuer, jwks_uri } => {
             let algorithms = SIGNATURE_ALGORITHMS.to_vec();
-            let issuer = TokenIssuer::new(issuer, http, token_file, algorithms, clock);
+            let issuer = TokenIssuer::new(issuer, jwks_uri, http, token_file, algorithms, clock);
             Pods::Keys(ServiceAccounts { issuer, audience })
         }
         VerifiedBy::ApiServer(server) => {

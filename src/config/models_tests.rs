@@ -45,6 +45,22 @@ fn a_model_and_its_workloads_are_read() {
 }
 
 #[test]
+fn the_keys_of_a_cluster_may_be_elsewhere_than_its_discovery_says() {
+    let keys = |jwks_uri: &Value| {
+        let accounts = json!({"issuer": "https://c.example", "jwks_uri": jwks_uri, "audience": "bff"});
+        let config = parse(&with("/workloads/service_accounts", accounts)).unwrap();
+        match config.workloads.service_accounts.unwrap().verified_by {
+            VerifiedBy::Issuer { issuer, jwks_uri } => (issuer.to_string(), jwks_uri.map(String::from)),
+            VerifiedBy::ApiServer(server) => panic!("{server}"),
+        }
+    };
+    for uri in ["https://kubernetes.default.svc/openid/v1/jwks", "http://localhost:8001/openid/v1/jwks"] {
+        assert_eq!(keys(&json!(uri)), ("https://c.example".to_owned(), Some(uri.to_owned())));
+    }
+    assert_eq!(keys(&Value::Null).1, None);
+}
+
+#[test]
 fn every_mistake_names_its_place() {
     for (pointer, value, path, message) in [
         ("/listeners/internal", Value::Null, "listeners.internal", "is missing"),
@@ -93,6 +109,25 @@ fn every_mistake_names_its_place() {
             json!({"api_server": "https://cluster.example", "audience": "bff"}),
             "workloads.service_accounts.token_file",
             "is missing",
+        ),
+        (
+            "/workloads/service_accounts",
+            json!({"issuer": "https://c.example", "jwks_uri": "http://c.example/keys", "audience": "bff"}),
+            "workloads.service_accounts.jwks_uri",
+            "must be https",
+        ),
+        (
+            "/workloads/service_accounts",
+            json!({"issuer": "https://c.example", "jwks_uri": "keys", "audience": "bff"}),
+            "workloads.service_accounts.jwks_uri",
+            "not a URL",
+        ),
+        (
+            "/workloads/service_accounts",
+            json!({"api_server": "https://c.example", "jwks_uri": "https://c.example/keys",
+                "token_file": "/token", "audience": "bff"}),
+            "workloads.service_accounts.jwks_uri",
+            "not for api_server",
         ),
         (
             "/workloads/service_accounts",

@@ -40,8 +40,13 @@ pub struct ServiceAccountsConfig {
 
 /// Who says whose a service-account token is.
 pub enum VerifiedBy {
-    /// The keys of the issuer with this name.
-    Issuer(Arc<str>),
+    /// The keys of an issuer.
+    Issuer {
+        /// Its name, as it stands in its tokens.
+        issuer: Arc<str>,
+        /// Where its keys are, if that is not to be read from its discovery document.
+        jwks_uri: Option<Url>,
+    },
     /// The API server at this address.
     ApiServer(Url),
 }
@@ -78,6 +83,8 @@ struct KeySection {
 struct ServiceAccountsSection {
     #[deserr(default)]
     issuer: Option<String>,
+    #[deserr(default)]
+    jwks_uri: Option<String>,
     #[deserr(default)]
     api_server: Option<String>,
     #[deserr(default)]
@@ -170,10 +177,14 @@ fn check_url(text: &str, at: &At<'_>, checker: &mut Checker<'_>) -> Option<Url> 
 
 impl ServiceAccountsSection {
     fn check(self, at: &At<'_>, checker: &mut Checker<'_>) -> Option<ServiceAccountsConfig> {
+        if self.jwks_uri.is_some() && self.issuer.is_none() {
+            let message = "is where the keys of an issuer are: it needs issuer, and is not for api_server";
+            checker.error(&at.key("jwks_uri"), message);
+        }
+        let jwks_uri = self.jwks_uri.and_then(|uri| check_url(&uri, &at.key("jwks_uri"), checker));
         let verified_by = match (self.issuer, self.api_server) {
-            (Some(issuer), None) => {
-                check_url(&issuer, &at.key("issuer"), checker).map(|_| VerifiedBy::Issuer(issuer.into()))
-            }
+            (Some(issuer), None) => check_url(&issuer, &at.key("issuer"), checker)
+                .map(|_| VerifiedBy::Issuer { issuer: issuer.into(), jwks_uri }),
             (None, Some(server)) => {
                 if self.token_file.is_none() {
                     checker

@@ -26,9 +26,17 @@ pub struct TokenIssuer {
     /// Read at every call, since such a token is replaced all the time.
     bearer_file: Option<PathBuf>,
     algorithms: Vec<Algorithm>,
-    keys_uri: Arc<Cached<Url>>,
+    place: PlaceOfKeys,
     keys: Arc<Cached<KeySet>>,
     clock: SharedClock,
+}
+
+/// Who says where the keys are.
+enum PlaceOfKeys {
+    /// The operator, who trusts that address as much as the issuer.
+    Configured(Url),
+    /// The issuer's discovery document.
+    Discovered(Arc<Cached<Url>>),
 }
 
 /// A token is not one of this issuer's, or not any more.
@@ -49,18 +57,23 @@ struct Document {
 }
 
 impl TokenIssuer {
-    /// The issuer of this name, which is asked over `http` when it is first needed. `bearer_file` holds a token to ask
-    /// with, for issuers that do not tell everyone.
+    /// The issuer of this name, which is asked over `http` when it is first needed. Its keys are at `jwks_uri`, or else
+    /// where its discovery document says. `bearer_file` holds a token to ask with, for issuers that do not tell
+    /// everyone.
     pub fn new(
         issuer: Arc<str>,
+        jwks_uri: Option<Url>,
         http: HttpClient,
         bearer_file: Option<PathBuf>,
         algorithms: Vec<Algorithm>,
         clock: SharedClock,
     ) -> Self {
-        let keys_uri = Cached::new(LIFETIME, Arc::clone(&clock));
+        let place = match jwks_uri {
+            Some(uri) => PlaceOfKeys::Configured(uri),
+            None => PlaceOfKeys::Discovered(Cached::new(LIFETIME, Arc::clone(&clock))),
+        };
         let keys = Cached::new(LIFETIME, Arc::clone(&clock));
-        Self { issuer, http, bearer_file, algorithms, keys_uri, keys, clock }
+        Self { issuer, http, bearer_file, algorithms, place, keys, clock }
     }
 
     /// Verifies the signature of a token by the issuer's keys, then its issuer and times. Returns its claims, of which
@@ -69,14 +82,28 @@ impl TokenIssuer {
     /// # Errors
     /// [`IssuedTokenError`] names the first check that failed.
     pub async fn verify(&self, token: &str) -> Result<Map<String, Value>, IssuedTokenError> {
-        let (http, issuer, bearer) = (self.http.clone(), Arc::clone(&self.issuer), self.bearer_file.clone());
-        let keys_uri = self.keys_uri.get(move || fetch_keys_uri(http, issuer, bearer)).await;
-        let keys_uri = keys_uri.map_err(SignatureError::NoKeys)?;
-        let (http, issuer, bearer) = (self.http.clone(), Arc::clone(&self.issuer), self.bearer_file.clone());
-        let fetch = move || fetch_keys(http, issuer, Url::clone(&keys_uri), bearer);
+        let (keys_uri, bearer) = self.locate_keys().await.map_err(SignatureError::NoKeys)?;
+        let http = self.http.clone();
+        let fetch = move || fetch_keys(http, keys_uri, bearer);
         let token = verify(token, &self.algorithms, &self.keys, fetch).await?;
         self.check(&token.claims)?;
         Ok(token.claims)
+    }
+
+    /// The address of the keys, and the file with the token that they are asked for with. Nobody is shown that token whom
+    /// only a discovery document names: it is for the issuer.
+    async fn locate_keys(&self) -> Result<(Url, Option<PathBuf>), ProviderError> {
+        let bearer = self.bearer_file.clone();
+        match &self.place {
+            PlaceOfKeys::Configured(uri) => Ok((uri.clone(), bearer)),
+            PlaceOfKeys::Discovered(uri) => {
+                let (http, issuer) = (self.http.clone(), Arc::clone(&self.issuer));
+                let asked_with = bearer.clone();
+                let uri = uri.get(move || fetch_keys_uri(http, issuer, asked_with)).await?;
+                let is_issuer = Url::parse(&self.issuer).is_ok_and(|issuer| issuer.origin() == uri.origin());
+                Ok((Url::clone(&uri), bearer.filter(|_| is_issuer)))
+            }
+        }
     }
 
     fn check(&self, claims: &Claims) -> Result<(), ClaimError> {
@@ -98,15 +125,12 @@ async fn authorization(bearer_file: Option<PathBuf>) -> Result<Option<HeaderValu
     Ok(Some(value))
 }
 
-/// Fetches the keys. Where they lie elsewhere than the issuer, nobody there is shown the token that is for the issuer.
 async fn fetch_keys(
     http: HttpClient,
-    issuer: Arc<str>,
     keys_uri: Url,
     bearer_file: Option<PathBuf>,
 ) -> Result<KeySet, ProviderError> {
-    let is_issuer = Url::parse(&issuer).is_ok_and(|issuer| issuer.origin() == keys_uri.origin());
-    let bearer = authorization(bearer_file.filter(|_| is_issuer)).await?;
+    let bearer = authorization(bearer_file).await?;
     KeySet::fetch(http, keys_uri, bearer).await
 }
 
