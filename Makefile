@@ -7,7 +7,7 @@ TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 
 # The whole thing on this machine, until Ctrl-C: see README.md.
 demo:
-	@scripts/install-tools
+	@scripts/install-tools demo
 	@$(CARGO) build --quiet --workspace --bins
 	@exec $(TARGET)/debug/testbed demo
 

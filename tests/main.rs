@@ -26,6 +26,7 @@ mod provider;
 mod refresh;
 mod requests;
 mod secrets;
+mod service_accounts;
 mod sessions;
 mod step_up;
 mod step_up_refused;

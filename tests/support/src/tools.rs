@@ -12,6 +12,16 @@ pub fn keycloak() -> PathBuf {
     installed(cache().join("keycloak-26.7.3-1"))
 }
 
+/// Kubernetes' API server.
+pub fn kube_apiserver() -> PathBuf {
+    installed(cache().join("kube-apiserver-1.34.2/kube-apiserver"))
+}
+
+/// Debian's etcd, where the API server keeps its objects.
+pub fn etcd() -> PathBuf {
+    installed(PathBuf::from("/usr/bin/etcd"))
+}
+
 /// The driver of Debian's Chromium.
 pub fn chromedriver() -> PathBuf {
     installed(PathBuf::from("/usr/bin/chromedriver"))
