@@ -17,6 +17,7 @@ mod login;
 mod logout;
 mod logout_token;
 mod mesh;
+mod ml_pod;
 mod model_tokens;
 mod on_behalf;
 mod outage;

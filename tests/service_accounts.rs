@@ -9,14 +9,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// What the tokens must be made for.
-const AUDIENCE: &str = "keycloak-bff";
+pub const AUDIENCE: &str = "keycloak-bff";
 
 /// For how long the API server's word is kept.
 const A_MINUTE: Duration = Duration::from_secs(60);
 
 /// How the program knows whose a token is.
 #[derive(Clone, Copy, Debug)]
-enum By {
+pub enum By {
     /// By the keys that the issuer's discovery document leads to.
     Discovery,
     /// By the keys at an address of the configuration.
@@ -26,20 +26,20 @@ enum By {
 }
 
 /// A namespace of a test, whose service account `trainer` is allowed, and what the program asks the API server with.
-struct Namespace {
-    name: String,
+pub struct Namespace {
+    pub name: String,
     token_file: PathBuf,
 }
 
 impl Namespace {
-    async fn new(cluster: &Cluster) -> Self {
+    pub async fn new(cluster: &Cluster) -> Self {
         let name = cluster.new_namespace(&["trainer", "default"]).await;
         let token_file = cluster.program_token_file(&name).await;
         Self { name, token_file }
     }
 
     /// A configuration that believes the cluster.
-    fn trust(&self, cluster: &Cluster, by: By) -> impl FnOnce(&mut Value) + Send + 'static {
+    pub fn trust(&self, cluster: &Cluster, by: By) -> impl FnOnce(&mut Value) + Send + 'static {
         let mut accounts = trusted(cluster, by, &self.token_file);
         accounts["audience"] = json!(AUDIENCE);
         let allowed = json!([{"namespace": self.name, "service_account": "trainer"}]);

@@ -1,4 +1,4 @@
-//! The files of `envoy/` that the demo runs with, and how a test's copy differs from them.
+//! The files of `envoy/` that the demo runs with, and how a test's copy differs from them; and those of `k8s/`.
 
 use serde_json::Value;
 use std::path::PathBuf;
@@ -19,6 +19,15 @@ pub fn read(name: &str) -> Value {
     let path = path(name);
     let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     serde_saphyr::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// The objects in a file below `k8s/`, in their order.
+pub fn manifests(name: &str) -> Vec<Value> {
+    let path = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../k8s")).join(name);
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let object =
+        |text| serde_saphyr::from_str(text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    text.split("\n---\n").map(object).collect()
 }
 
 /// Replaces text in every string of `value`.

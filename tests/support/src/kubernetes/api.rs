@@ -49,6 +49,18 @@ impl Cluster {
         self.call_as(ADMIN, method, path, body).await
     }
 
+    /// Makes an object as its manifest says; a field that there is not is refused.
+    pub async fn create(&self, manifest: &Value) -> Answer {
+        self.try_call(Method::POST, &format!("{}?fieldValidation=Strict", path_of(manifest)), Some(manifest))
+            .await
+    }
+
+    /// What would become of [`create`](Self::create). Nothing is made.
+    pub async fn dry_run(&self, manifest: &Value) -> Answer {
+        let path = format!("{}?fieldValidation=Strict&dryRun=All", path_of(manifest));
+        self.try_call(Method::POST, &path, Some(manifest)).await
+    }
+
     /// A namespace of this name with these labels, unless it is there already.
     pub async fn create_namespace(&self, name: &str, labels: &Value) {
         let namespace = json!({
@@ -189,6 +201,18 @@ impl Cluster {
         let warnings = warnings.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()).collect();
         let text = answer.text().await.unwrap_or_default();
         Answer { status, warnings, body: serde_json::from_str(&text).unwrap_or(Value::String(text)) }
+    }
+}
+
+/// Where objects of a manifest's kind are made.
+fn path_of(manifest: &Value) -> String {
+    let text = |pointer: &str| manifest.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+    let version = text("/apiVersion");
+    let group = if version.contains('/') { format!("/apis/{version}") } else { format!("/api/{version}") };
+    let kind = format!("{}s", text("/kind").to_lowercase());
+    match text("/metadata/namespace") {
+        "" => format!("{group}/{kind}"),
+        namespace => format!("{group}/namespaces/{namespace}/{kind}"),
     }
 }
 
