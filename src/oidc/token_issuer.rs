@@ -157,3 +157,48 @@ async fn fetch_keys_uri(
     }
     Ok(document.jwks_uri)
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::{Router, routing::get};
+    use serde_json::json;
+    use tempfile::NamedTempFile;
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::clock::ManualClock;
+
+    fn issuer(name: &str, jwks_uri: Option<&str>, bearer_file: &NamedTempFile) -> TokenIssuer {
+        let http = HttpClient::new(Duration::from_secs(5)).unwrap();
+        let jwks_uri = jwks_uri.map(|uri| Url::parse(uri).unwrap());
+        let (bearer_file, clock) = (Some(bearer_file.path().to_owned()), ManualClock::starting_at(0));
+        TokenIssuer::new(name.into(), jwks_uri, http, bearer_file, vec![Algorithm::RS256], clock)
+    }
+
+    /// The address of an issuer whose discovery document says that its keys are there.
+    async fn serve_discovery(keys_at: impl FnOnce(&str) -> String) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let name = format!("http://{}", listener.local_addr().unwrap());
+        let document = json!({"issuer": name, "jwks_uri": keys_at(&name)}).to_string();
+        let app = Router::new().route("/.well-known/openid-configuration", get(|| async { document }));
+        tokio::spawn(async move { axum::serve(listener, app).await });
+        name
+    }
+
+    #[tokio::test]
+    async fn the_issuers_token_is_shown_to_nobody_whom_only_a_document_names() {
+        let file = NamedTempFile::new().unwrap();
+        let own = serve_discovery(|name| format!("{name}/keys")).await;
+        let (uri, bearer) = issuer(&own, None, &file).locate_keys().await.unwrap();
+        assert_eq!((uri.path(), bearer.as_deref()), ("/keys", Some(file.path())));
+
+        let elsewhere = serve_discovery(|_| "http://127.0.0.1:1/keys".to_owned()).await;
+        let (uri, bearer) = issuer(&elsewhere, None, &file).locate_keys().await.unwrap();
+        assert_eq!((uri.as_str(), bearer), ("http://127.0.0.1:1/keys", None));
+
+        let configured = "https://cluster.example/keys";
+        let unreachable = issuer("http://127.0.0.1:1", Some(configured), &file);
+        let (uri, bearer) = unreachable.locate_keys().await.unwrap();
+        assert_eq!((uri.as_str(), bearer.as_deref()), (configured, Some(file.path())));
+    }
+}
