@@ -112,11 +112,11 @@ async fn the_samples_loop_calls_its_model_with_tokens_of_the_second_realm() {
         let is_said = async || pod.log().contains(text).then_some(());
         wait::until(&format!("the loop to say {text:?}"), SOON, is_said).await;
     };
-    says("no token: 401").await;
+    says("no token: status 401").await;
     cluster.create_pod(&namespace.name, "trainer-0", "trainer").await;
     let own = cluster.pod_token(&namespace.name, "trainer", "trainer-0", AUDIENCE).await;
     fs::write(&token_file, format!("{own}\n")).expect("the token can be written");
-    says("no token: 503").await;
+    says("no token: status 503").await;
     assert_eq!(presented(&stand), Vec::<String>::new());
     stand.models_gate().open().await;
     says("the model answers").await;
