@@ -213,8 +213,8 @@ fn pods(cluster: ServiceAccountsConfig, http: &HttpClient, clock: SharedClock) -
     Ok(match cluster.verified_by {
         VerifiedBy::Issuer { issuer, jwks_uri } => {
             let algorithms = SIGNATURE_ALGORITHMS.to_vec();
-            let issuer = TokenIssuer::new(issuer, jwks_uri, http, token_file, algorithms, clock);
-            Pods::Keys(ServiceAccounts { issuer, audience })
+            let keys = TokenIssuer::new(issuer, jwks_uri, http, token_file, algorithms, Arc::clone(&clock));
+            Pods::Keys(ServiceAccounts::new(keys, audience, clock))
         }
         VerifiedBy::ApiServer(server) => {
             let token_file = token_file.ok_or("no token to ask the API server with")?;

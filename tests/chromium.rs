@@ -69,6 +69,21 @@ async fn somebody_signs_in_stays_so_and_signs_out() {
 }
 
 #[tokio::test]
+async fn the_page_shows_whose_token_reaches_a_model() {
+    let (stand, browser) = tokio::join!(Stand::builder().with_models().start(), Chromium::start());
+    sign_in(&stand, &browser, "alice").await;
+    browser.click("#call-model").await;
+    browser.wait_for_text("#outcome", |text| text.starts_with("200")).await;
+    let shown = browser.wait_for_text("#result", |text| !text.is_empty()).await;
+    let shown: Value = serde_json::from_str(&shown).expect("the page shows JSON");
+    let token = &shown["token"];
+    assert!(token["iss"].as_str().is_some_and(|issuer| issuer.contains("/realms/models-")), "{token}");
+    assert_eq!((&token["preferred_username"], &token["azp"]), (&"alice".into(), &"model-client".into()));
+    browser.click("#call-api").await;
+    browser.wait_for_text("#result", |text| text.contains("/realms/demo-")).await;
+}
+
+#[tokio::test]
 async fn the_page_of_one_frontend_calls_the_other() {
     let (stand, browser) = tokio::join!(Stand::start(), Chromium::start());
     sign_in(&stand, &browser, "bob").await;

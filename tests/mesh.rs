@@ -101,13 +101,6 @@ async fn over_a_unix_socket(mesh: &Mesh, edit: impl FnOnce(&mut Value) + Send + 
     let path = socket.clone();
     Stand::builder()
         .with_models()
-        .realm(|realm| {
-            let mappers = realm["clients"][0]["protocolMappers"].as_array_mut().expect("a list");
-            mappers.push(json!({
-                "name": "trainer", "protocol": "openid-connect", "protocolMapper": "oidc-audience-mapper",
-                "config": {"included.custom.audience": "trainer", "access.token.claim": "true"},
-            }));
-        })
         .program(move |config| {
             config["listeners"]["grpc"] = json!(format!("unix:{}", socket.display()));
             allow_trainer(config);
@@ -177,7 +170,7 @@ async fn a_workload_of_the_mesh_acts_for_the_users_who_called_it() {
     let mesh = Mesh::new();
     let stand = over_a_unix_socket(&mesh, |config| {
         config["models"][0]["on_behalf_of_users"] =
-            json!([{"workload": {"principal": TRAINER}, "audience": "trainer"}]);
+            json!([{"workload": {"principal": TRAINER}, "audience": "demo-workload"}]);
     });
     let stand = stand.await;
     let alice = signed_in(&stand, "alice").await;

@@ -10,23 +10,9 @@ const KEY: &str = "demo-workload-key";
 const TOKEN_EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
 
-/// A stand whose workload `dev` may act for users whose tokens are made for `trainer`, which those of the app are.
+/// A stand whose workload `dev` may act for users whose tokens are made for it, which those of the app are.
 async fn stand() -> Stand {
-    Stand::builder()
-        .with_models()
-        .realm(|realm| {
-            let mappers = realm["clients"][0]["protocolMappers"].as_array_mut().expect("a list");
-            mappers.push(json!({
-                "name": "trainer", "protocol": "openid-connect", "protocolMapper": "oidc-audience-mapper",
-                "config": {"included.custom.audience": "trainer", "access.token.claim": "true"},
-            }));
-        })
-        .program(|config| {
-            config["models"][0]["on_behalf_of_users"] =
-                json!([{"workload": {"key": "dev"}, "audience": "trainer"}]);
-        })
-        .start()
-        .await
+    Stand::builder().with_models().start().await
 }
 
 fn request<'a>(stand: &Stand, agent: &'a UserAgent) -> Request<'a> {
@@ -179,7 +165,8 @@ async fn a_token_that_is_over_or_made_for_somebody_else_is_refused() {
 
 #[tokio::test]
 async fn it_is_off_unless_the_model_allows_it() {
-    let stand = Stand::builder().with_models().start().await;
+    let off = |config: &mut Value| config["models"][0]["on_behalf_of_users"] = json!([]);
+    let stand = Stand::builder().with_models().program(off).start().await;
     let alice = signed_in(&stand, "alice").await;
     let token = access_token(&stand, &alice).await;
     assert_eq!(refused(&for_user(&stand, &token).await), (403, "not_allowed_for_users".to_owned()));

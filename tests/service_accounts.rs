@@ -44,6 +44,7 @@ impl Namespace {
         accounts["audience"] = json!(AUDIENCE);
         let allowed = json!([{"namespace": self.name, "service_account": "trainer"}]);
         move |config| {
+            config["models"][0]["on_behalf_of_users"] = json!([]);
             config["workloads"] = json!({"service_accounts": accounts});
             config["models"][0]["allowed"] = allowed;
         }

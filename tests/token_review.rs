@@ -62,6 +62,7 @@ async fn start() -> (Arc<ApiServer>, Stand, TempDir) {
     let token_file = dir.path().join("token");
     std::fs::write(&token_file, "own-token\n").expect("the token can be written");
     let trust = move |config: &mut Value| {
+        config["models"][0]["on_behalf_of_users"] = json!([]);
         config["workloads"] = json!({"service_accounts": {
             "api_server": format!("http://{address}"), "audience": "keycloak-bff", "token_file": token_file,
         }});

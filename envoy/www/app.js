@@ -119,18 +119,27 @@ function offerStepUp(body) {
   }
 }
 
+/** Who issued a token, for whom and about whom, by the token's own word. */
+function claims(authorization) {
+  const payload = authorization.split(".")[1].replaceAll("-", "+").replaceAll("_", "/");
+  const bytes = Uint8Array.from(atob(payload), (character) => character.charCodeAt(0));
+  const { iss, preferred_username, azp, aud, exp } = JSON.parse(new TextDecoder().decode(bytes));
+  return { iss, preferred_username, azp, aud, ends: moment(exp) };
+}
+
 function show(text, tone) {
   element("outcome").textContent = text;
   element("outcome").className = tone;
 }
 
-/** JSON with indents, and with no more of the access token than shows that there was one. */
+/** JSON with indents. Of the access token that the demo's API tells of, only what it says of itself. */
 function readable(body) {
   try {
     const json = JSON.parse(body);
     const authorization = json.headers?.authorization;
-    if (authorization) json.headers.authorization = authorization.map((value) => value.slice(0, 20) + "…");
-    return JSON.stringify(json, null, 2);
+    if (!authorization) return JSON.stringify(json, null, 2);
+    json.headers.authorization = authorization.map((value) => value.slice(0, 20) + "…");
+    return JSON.stringify({ token: claims(authorization[0]), ...json }, null, 2);
   } catch {
     return body;
   }

@@ -26,6 +26,7 @@ fn with(pointer: &str, value: Value) -> Value {
         match (config.pointer_mut(parent).unwrap(), value) {
             (Value::Object(map), Value::Null) => drop(map.remove(key)),
             (Value::Object(map), value) => drop(map.insert(key.to_owned(), value)),
+            (Value::Array(list), value) => list[key.parse::<usize>().unwrap()] = value,
             (other, _) => panic!("{other}"),
         }
     }
@@ -58,6 +59,38 @@ fn the_keys_of_a_cluster_may_be_elsewhere_than_its_discovery_says() {
         assert_eq!(keys(&json!(uri)), ("https://c.example".to_owned(), Some(uri.to_owned())));
     }
     assert_eq!(keys(&Value::Null).1, None);
+}
+
+#[test]
+fn workloads_of_the_mesh_are_believed_where_only_the_proxy_can_connect() {
+    let with_listener = |grpc: &str| {
+        let mut config = with("/workloads", json!({"mesh": {"hosts": ["models.mesh"]}}));
+        config["listeners"] = json!({"grpc": grpc, "browser": "127.0.0.1:8081"});
+        config["models"][0]["allowed"] = json!([{"principal": "spiffe://cluster.local/ns/ml/sa/trainer"}]);
+        config
+    };
+    let config = parse(&with_listener("unix:/run/grpc.sock")).unwrap();
+    assert_eq!(config.workloads.mesh_hosts, ["models.mesh"]);
+    assert!(config.listeners.internal.is_none(), "those of the mesh ask through the proxy");
+    let errors = parse(&with_listener("127.0.0.1:9191")).err().unwrap().0;
+    assert_eq!(errors.len(), 1, "{errors:?}");
+    assert_eq!(errors[0].path, "workloads.mesh");
+}
+
+#[test]
+fn a_model_by_exchange_is_for_users_of_its_own_realm() {
+    let mut config = with("/models/0/grants", json!(["token_exchange"]));
+    config["models"][0]["allowed"] = json!([]);
+    config["models"][0]["audience"] = json!("orders");
+    assert!(parse(&config).is_ok());
+    config["providers"].as_array_mut().unwrap().push(json!({
+        "name": "users", "issuer": "https://id.example.com/realms/users", "client_id": "bff",
+        "client_secret": {"value": "secret"}
+    }));
+    config["frontends"][0]["provider"] = json!("users");
+    let errors = parse(&config).err().unwrap().0;
+    assert_eq!(errors[0].path, "frontends[0].rules[0].model");
+    assert!(errors[0].message.contains("own realm"), "{errors:?}");
 }
 
 #[test]
@@ -145,6 +178,58 @@ fn every_mistake_names_its_place() {
             "session: required",
         ),
         ("/models", Value::Null, "frontends[0].rules[0].model", "must name one"),
+        ("/models/0/grants", json!(["token_exchange"]), "models[0].audience", "is missing"),
+        ("/models/0/grants", json!(["token_exchange", "jwt_authorization"]), "models[0].grants", "two ways"),
+        ("/frontends/0/rules/0/token", json!("exchange"), "frontends[0].rules[0].audience", "is missing"),
+        (
+            "/frontends/0/rules/0/audience",
+            json!("orders"),
+            "frontends[0].rules[0].audience",
+            "token: exchange",
+        ),
+        (
+            "/frontends/0/rules/0",
+            json!({"path": "/o/*", "session": "optional", "token": "exchange", "audience": "orders"}),
+            "frontends[0].rules[0].token",
+            "session: required",
+        ),
+        (
+            "/frontends/0/rules/0",
+            json!({"path": "/o/*", "session": "required", "token": "exchange", "audience": ""}),
+            "frontends[0].rules[0].audience",
+            "is empty",
+        ),
+        ("/workloads/mesh", json!({"hosts": ["models.mesh"]}), "workloads.mesh", "anyone who reaches"),
+        ("/workloads/mesh", json!({}), "workloads.mesh.hosts", "at least one host"),
+        ("/workloads/mesh", json!({"hosts": ["a:80"]}), "workloads.mesh.hosts[0]", "without a port"),
+        ("/workloads/mesh", json!({"hosts": ["App.example.com"]}), "workloads.mesh.hosts[0]", "a frontend"),
+        (
+            "/models/0/allowed",
+            json!([{"principal": "spiffe://x"}]),
+            "models[0].allowed[0].principal",
+            "needs",
+        ),
+        ("/models/0/allowed", json!([{"principal": "x", "key": "dev"}]), "models[0].allowed[0]", "either"),
+        ("/listeners/grpc_tls", json!({}), "listeners.grpc_tls.certificate_file", "is missing"),
+        (
+            "/listeners/grpc_tls",
+            json!({"certificate_file": "/nowhere.pem", "key_file": "/nowhere.key"}),
+            "listeners.grpc_tls",
+            "/nowhere.pem cannot be read",
+        ),
+        (
+            "/listeners/browser_tls",
+            json!({"certificate_file": "/nowhere.pem", "key_file": "/nowhere.key", "clients": ["proxy"]}),
+            "listeners.browser_tls.client_ca_file",
+            "is missing",
+        ),
+        (
+            "/listeners",
+            json!({"grpc": "unix:/grpc", "browser": "127.0.0.1:1", "internal": "127.0.0.1:2",
+                "grpc_tls": {"certificate_file": "/c", "key_file": "/k"}}),
+            "listeners.grpc_tls",
+            "of no use on a unix socket",
+        ),
     ] {
         let found = match parse(&with(pointer, value.clone())) {
             Ok(_) => Vec::new(),

@@ -1,28 +1,61 @@
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use serde_json::{Map, Value};
 
 use super::{Workload, WorkloadError};
-use crate::oidc::{IssuedTokenError, SignatureError, TokenIssuer, audiences};
+use crate::{
+    clock::{SharedClock, Timestamp},
+    crypto::sha256,
+    oidc::{IssuedTokenError, SignatureError, TokenIssuer, audiences},
+    session::Remembered,
+};
 
 /// What the `sub` of every service account starts with.
 const SUBJECT: &str = "system:serviceaccount:";
+
+/// How long a token that was verified is known again without that.
+const LIFETIME: Duration = Duration::from_secs(60);
+
+/// How many tokens are remembered.
+const MAXIMUM: usize = 10_000;
 
 /// Pods that prove who they are by a projected service-account token, verified with the keys of their cluster. Such a
 /// token cannot be taken back before its end, so it should be short-lived: ten minutes are the least that Kubernetes
 /// issues.
 pub struct ServiceAccounts {
-    /// The cluster.
-    pub issuer: TokenIssuer,
-    /// The audience that tokens must be made for.
-    pub audience: Arc<str>,
+    issuer: TokenIssuer,
+    audience: Arc<str>,
+    /// The tokens that were verified of late, each with the set of keys that did it.
+    known: Remembered<[u8; 32], (u64, Workload)>,
+    clock: SharedClock,
 }
 
 impl ServiceAccounts {
+    /// Those of the cluster `issuer`, whose tokens must be made for `audience`.
+    pub fn new(issuer: TokenIssuer, audience: Arc<str>, clock: SharedClock) -> Self {
+        Self { issuer, audience, known: Remembered::new(MAXIMUM, Arc::clone(&clock)), clock }
+    }
+
     /// Whose token this is.
     pub(super) async fn identify(&self, token: &str) -> Result<Workload, WorkloadError> {
+        let key = sha256(token.as_bytes());
+        // Looked at before the keys are used: a set that comes in between counts as another.
+        let generation = self.issuer.key_generation();
+        if let Some((verified_by, workload)) = self.known.get(&key)
+            && verified_by == generation
+        {
+            return Ok(workload);
+        }
         match self.issuer.verify(token).await {
-            Ok(claims) => read(&claims, &self.audience).ok_or(WorkloadError::Invalid),
+            Ok(claims) => {
+                let workload = read(&claims, &self.audience).ok_or(WorkloadError::Invalid)?;
+                if let Some(end) = claims.get("exp").and_then(Value::as_u64) {
+                    let end = Timestamp::from_unix(end).min(self.clock.now() + LIFETIME);
+                    // Without room for it, it is verified again the next time.
+                    let _ = self.known.put(key, (generation, workload.clone()), end, |_, latest| latest);
+                }
+                Ok(workload)
+            }
             Err(IssuedTokenError::Signature(SignatureError::NoKeys(error))) => {
                 tracing::warn!(%error, "the keys of the cluster are not to be had");
                 Err(WorkloadError::Unavailable)

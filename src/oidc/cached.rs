@@ -1,4 +1,11 @@
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use arc_swap::ArcSwapOption;
 use tokio::sync::Mutex;
@@ -17,6 +24,7 @@ const FAILURE_LIFETIME: Duration = Duration::from_secs(2);
 pub(super) struct Cached<T> {
     current: ArcSwapOption<Fetched<T>>,
     attempts: Mutex<Attempts>,
+    generation: AtomicU64,
     lifetime: Duration,
     clock: SharedClock,
 }
@@ -43,7 +51,13 @@ impl Attempts {
 
 impl<T: Send + Sync + 'static> Cached<T> {
     pub(super) fn new(lifetime: Duration, clock: SharedClock) -> Arc<Self> {
-        Arc::new(Self { current: ArcSwapOption::empty(), attempts: Mutex::default(), lifetime, clock })
+        let (current, attempts) = (ArcSwapOption::empty(), Mutex::default());
+        Arc::new(Self { current, attempts, generation: AtomicU64::new(0), lifetime, clock })
+    }
+
+    /// How many copies there have been: as long as it stays the same, the present copy does.
+    pub(super) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
     }
 
     /// The present copy, or the first one.
@@ -133,6 +147,7 @@ impl<T: Send + Sync + 'static> Cached<T> {
             Ok(value) => {
                 let value = Arc::new(value);
                 self.current.store(Some(Arc::new(Fetched { value: Arc::clone(&value), at })));
+                self.generation.fetch_add(1, Ordering::AcqRel);
                 Ok(value)
             }
             Err(error) => {
@@ -145,7 +160,7 @@ impl<T: Send + Sync + 'static> Cached<T> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::atomic::AtomicUsize;
 
     use super::*;
     use crate::clock::ManualClock;

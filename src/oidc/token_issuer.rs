@@ -76,6 +76,11 @@ impl TokenIssuer {
         Self { issuer, http, bearer_file, algorithms, place, keys, clock }
     }
 
+    /// How many sets of keys there have been: what was verified by one set need not hold by the next.
+    pub fn key_generation(&self) -> u64 {
+        self.keys.generation()
+    }
+
     /// Verifies the signature of a token by the issuer's keys, then its issuer and times. Returns its claims, of which
     /// the audience and all others are for the caller to check.
     ///

@@ -22,6 +22,8 @@ const ADDRESSES: &str = "
 
   model tokens, as a pod asks for them:
     curl -H 'Authorization: Bearer demo-workload-key' http://127.0.0.1:8082/get_model_tokens
+  the same for a user, whose TOKEN the pod was called with (Authorization in http://app.demo.localhost:8000/api/echo):
+    curl -H 'Authorization: Bearer demo-workload-key' -H 'X-Subject-Token: TOKEN' http://127.0.0.1:8082/get_model_tokens
 ";
 
 /// Everything that the demo runs.
