@@ -320,13 +320,18 @@ impl Flows {
         let id = SessionId::random(&*self.random).map_err(|_| CallbackError::Internal("no randomness"))?;
         let session = Arc::new(session);
         let entry = session.directory_entry(id.key());
-        if let Err(error) = self.put_session(&id, &session, transaction).await {
-            if matches!(error, CallbackError::Store(StoreError::Full)) {
-                tracing::error!("a login was turned away: sessions.maximum is reached");
+        match self.put_session(&id, &session, transaction).await {
+            Ok(()) => {}
+            Err(error @ CallbackError::SignedOutMeanwhile) => {
+                self.revoke_behind(vec![entry]);
+                return Err(error);
             }
-            // Nobody gets to know its id.
-            self.revoke_behind(vec![entry]);
-            return Err(error);
+            Err(error) => {
+                if matches!(error, CallbackError::Store(StoreError::Full)) {
+                    tracing::error!("a login was turned away: sessions.maximum is reached");
+                }
+                return Err(error);
+            }
         }
         // The session that the browser had is over: nothing of before the login is carried on.
         if let Some((old, session)) = self.session(site, request).await? {
