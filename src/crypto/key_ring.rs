@@ -1,6 +1,6 @@
 use std::fmt;
 
-use aws_lc_rs::hkdf;
+use aws_lc_rs::{hkdf, hmac};
 use secrecy::{ExposeSecret, SecretString};
 
 /// The least length of a key in characters: 256 bits if every character carries eight.
@@ -22,6 +22,25 @@ impl KeyRing {
     pub fn new(secrets: Vec<SecretString>) -> Option<Self> {
         let keys: Vec<Key> = secrets.into_iter().map(Key::new).collect();
         (!keys.is_empty()).then_some(Self { keys })
+    }
+
+    /// Whether there is more than one key: values under an older one are still about.
+    pub fn is_changing(&self) -> bool {
+        self.keys.len() > 1
+    }
+
+    /// Names for `data` that tell nothing of it to whoever lacks the ring: HMAC-SHA-256 under a key of each of its keys,
+    /// newest first. What is looked up by such a name is stored under the first, and looked for under every one.
+    pub fn names(&self, data: &[u8]) -> impl Iterator<Item = [u8; 32]> {
+        self.keys.iter().map(move |key| {
+            let mut name_key = [0; 32];
+            let length = KeyLength(name_key.len());
+            derive(key.secret.expose_secret(), b"", &[b"keycloak-bff name"], length, &mut name_key);
+            let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &name_key), data);
+            let mut name = [0; 32];
+            name.copy_from_slice(tag.as_ref());
+            name
+        })
     }
 
     pub(super) fn sealing_key(&self) -> &Key {
@@ -54,7 +73,7 @@ fn derive(secret: &str, salt: &[u8], info: &[&[u8]], length: KeyLength, output: 
         .extract(secret.as_bytes())
         .expand(info, length)
         .and_then(|okm| okm.fill(output));
-    // HKDF refuses only lengths above 255 hashes; an id is four bytes.
+    // HKDF refuses only lengths above 255 hashes; nothing here is longer than one.
     debug_assert!(filled.is_ok());
 }
 

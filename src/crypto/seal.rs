@@ -3,7 +3,7 @@ use aws_lc_rs::{
     error::Unspecified,
     hkdf,
 };
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretSlice};
 
 use super::{KeyRing, Random, RandomError, base64url, from_base64url, key_ring::Key};
 
@@ -17,12 +17,18 @@ const HEADER_LENGTH: usize = 1 + KEY_ID_LENGTH + SALT_LENGTH;
 pub enum Purpose {
     /// A login transaction in its cookie.
     LoginTransaction,
+    /// The tokens of a session in a store, which only its id opens.
+    SessionTokens,
+    /// What the directory says of a session in a store.
+    SessionDirectory,
 }
 
 impl Purpose {
     const fn label(self) -> &'static [u8] {
         match self {
             Self::LoginTransaction => b"login transaction",
+            Self::SessionTokens => b"session tokens",
+            Self::SessionDirectory => b"session directory",
         }
     }
 }
@@ -58,6 +64,23 @@ impl KeyRing {
         context: &str,
         plaintext: &[u8],
     ) -> Result<String, SealError> {
+        let sealed = self.seal_bytes(random, purpose, context.as_bytes(), &[], plaintext)?;
+        Ok(base64url(&sealed))
+    }
+
+    /// As [`KeyRing::seal`], as bytes, and under a key that `secret` is part of as well: without it the ring alone does not
+    /// open the value.
+    ///
+    /// # Errors
+    /// [`SealError`] without randomness.
+    pub fn seal_bytes(
+        &self,
+        random: &dyn Random,
+        purpose: Purpose,
+        context: &[u8],
+        secret: &[u8],
+        plaintext: &[u8],
+    ) -> Result<Vec<u8>, SealError> {
         let key = self.sealing_key();
         let mut header = [0; HEADER_LENGTH];
         header[0] = VERSION;
@@ -65,14 +88,14 @@ impl KeyRing {
         header[1 + KEY_ID_LENGTH..].copy_from_slice(&random.bytes::<SALT_LENGTH>()?);
 
         let mut ciphertext = plaintext.to_vec();
-        one_time_key(key, &header, purpose, context)
+        one_time_key(key, &header, purpose, context, secret)
             .and_then(|one_time| {
                 one_time.seal_in_place_append_tag(nonce(), Aad::from(header), &mut ciphertext)
             })
             .map_err(|_| SealError::Cipher)?;
         let mut sealed = header.to_vec();
         sealed.append(&mut ciphertext);
-        Ok(base64url(&sealed))
+        Ok(sealed)
     }
 
     /// Opens what [`KeyRing::seal`] made for the same purpose and context, under any key of the ring.
@@ -81,6 +104,20 @@ impl KeyRing {
     /// [`OpenError`] for everything else; it does not say which check failed.
     pub fn open(&self, purpose: Purpose, context: &str, sealed: &str) -> Result<Vec<u8>, OpenError> {
         let sealed = from_base64url(sealed).ok_or(OpenError)?;
+        self.open_bytes(purpose, context.as_bytes(), &[], &sealed)
+    }
+
+    /// Opens what [`KeyRing::seal_bytes`] made for the same purpose, context and secret, under any key of the ring.
+    ///
+    /// # Errors
+    /// As [`KeyRing::open`].
+    pub fn open_bytes(
+        &self,
+        purpose: Purpose,
+        context: &[u8],
+        secret: &[u8],
+        sealed: &[u8],
+    ) -> Result<Vec<u8>, OpenError> {
         let (header, ciphertext) = sealed.split_first_chunk::<HEADER_LENGTH>().ok_or(OpenError)?;
         let (version, rest) = header.split_first().ok_or(OpenError)?;
         let (key_id, _salt) = rest.split_first_chunk::<KEY_ID_LENGTH>().ok_or(OpenError)?;
@@ -90,7 +127,7 @@ impl KeyRing {
         self.keys_with_id(*key_id)
             .find_map(|key| {
                 let mut plaintext = ciphertext.to_vec();
-                let one_time = one_time_key(key, header, purpose, context).ok()?;
+                let one_time = one_time_key(key, header, purpose, context, secret).ok()?;
                 let length = one_time.open_in_place(nonce(), Aad::from(header), &mut plaintext).ok()?.len();
                 plaintext.truncate(length);
                 Some(plaintext)
@@ -103,14 +140,17 @@ fn one_time_key(
     key: &Key,
     header: &[u8; HEADER_LENGTH],
     purpose: Purpose,
-    context: &str,
+    context: &[u8],
+    secret: &[u8],
 ) -> Result<LessSafeKey, Unspecified> {
     let salt = &header[1 + KEY_ID_LENGTH..];
     // The purpose's length keeps "a" + "bc" apart from "ab" + "c".
     let purpose_length = [purpose.label().len() as u8];
-    let info = [b"keycloak-bff seal".as_slice(), &purpose_length, purpose.label(), context.as_bytes()];
-    let secret = hkdf::Salt::new(hkdf::HKDF_SHA256, salt).extract(key.secret.expose_secret().as_bytes());
-    Ok(LessSafeKey::new(UnboundKey::from(secret.expand(&info, &AES_256_GCM)?)))
+    let info = [b"keycloak-bff seal".as_slice(), &purpose_length, purpose.label(), context];
+    // A purpose takes either no secret or one of a fixed length, so that no two pairs are the same input.
+    let input = SecretSlice::from([key.secret.expose_secret().as_bytes(), secret].concat());
+    let material = hkdf::Salt::new(hkdf::HKDF_SHA256, salt).extract(input.expose_secret());
+    Ok(LessSafeKey::new(UnboundKey::from(material.expand(&info, &AES_256_GCM)?)))
 }
 
 /// All zero, because no key is used twice.
@@ -155,6 +195,22 @@ mod tests {
         assert!(new.open(Purpose::LoginTransaction, "app", &sealed).is_err());
         let sealed = seal(&both, "app", "hello");
         assert!(new.open(Purpose::LoginTransaction, "app", &sealed).is_ok());
+    }
+
+    #[test]
+    fn a_value_under_a_secret_opens_with_that_secret_and_in_its_place_only() {
+        let ring = ring(&["first key, first key, first key!"]);
+        let (purpose, secret) = (Purpose::SessionTokens, [7; 32]);
+        let sealed = ring.seal_bytes(&SystemRandom, purpose, b"place", &secret, b"hello").unwrap();
+        assert_eq!(ring.open_bytes(purpose, b"place", &secret, &sealed).unwrap(), b"hello");
+        for (purpose, place, secret) in [
+            (purpose, b"place", &[8; 32][..]),
+            (purpose, b"place", &[]),
+            (purpose, b"other", &secret),
+            (Purpose::SessionDirectory, b"place", &secret),
+        ] {
+            assert_eq!(ring.open_bytes(purpose, place, secret, &sealed), Err(OpenError));
+        }
     }
 
     #[test]

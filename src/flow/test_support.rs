@@ -203,8 +203,10 @@ pub(crate) fn flows(site: Site, issuer: &str) -> TestFlows {
 impl TestFlows {
     /// The store.
     pub(crate) fn memory(&self) -> &MemoryStore {
-        let SessionStore::Memory(memory) = &*self.flows.sessions;
-        memory
+        match &*self.flows.sessions {
+            SessionStore::Memory(memory) => memory,
+            SessionStore::Redis(_) => panic!("the sessions are not in memory"),
+        }
     }
 
     /// A session of the frontend `app` that has just begun, and its `Cookie` line.

@@ -20,6 +20,8 @@ pub(super) struct Replicas {
     pub(super) here: Arc<SessionStore>,
     pub(super) there: Arc<SessionStore>,
     pub(super) clock: Arc<ManualClock>,
+    /// What the store needs to go on.
+    pub(super) _server: Option<Box<dyn std::any::Any>>,
 }
 
 /// Tokens that are told apart by their number.
@@ -303,7 +305,7 @@ mod memory {
     async fn replicas() -> Replicas {
         let clock = ManualClock::starting_at(START);
         let store = Arc::new(SessionStore::Memory(MemoryStore::new(100, clock.clone())));
-        Replicas { here: Arc::clone(&store), there: store, clock }
+        Replicas { here: Arc::clone(&store), there: store, clock, _server: None }
     }
 
     super::contract!(replicas);

@@ -42,9 +42,26 @@ impl SessionId {
         base64url(&self.secret)
     }
 
+    /// The id itself, as a part of the key under which its session is sealed.
+    pub(super) fn secret(&self) -> &[u8; LENGTH] {
+        &self.secret
+    }
+
     /// What the session is stored under.
     pub fn key(&self) -> SessionKey {
         self.key
+    }
+}
+
+impl SessionKey {
+    /// The key as it is written in a store.
+    pub(super) fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// Reads what [`SessionKey::as_bytes`] gave.
+    pub(super) fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        bytes.try_into().ok().map(Self)
     }
 }
 

@@ -5,6 +5,7 @@ mod directory_entry;
 mod group;
 mod id;
 mod memory;
+pub mod redis;
 mod remembered;
 mod sign_out;
 mod store;
@@ -131,6 +132,15 @@ impl Session {
         self.version.load(Ordering::Acquire)
     }
 
+    fn set_version(&self, version: u64) {
+        self.version.store(version, Ordering::Release);
+    }
+
+    fn set_failures(&self, pause: RefreshPause, is_account_disabled: bool) {
+        *self.refresh_pause.lock() = pause;
+        self.account_disabled.store(is_account_disabled, Ordering::Release);
+    }
+
     /// Puts new tokens in the place of the old ones, all at once, as the given version of the session.
     fn replace_tokens(&self, tokens: Tokens, version: u64) {
         self.tokens.store(Arc::new(tokens));
@@ -176,12 +186,16 @@ impl Session {
     /// When the session ends if it is not used again: the idle time, or the end of what keeps it going (the refresh
     /// token, or the access token where there is nothing to refresh it with), whichever comes first.
     pub fn expires_at(&self) -> Timestamp {
-        let idle_end = (self.last_used_at() + self.lifetimes.idle).min(self.login_expires_at());
-        let tokens = self.tokens.load();
+        (self.last_used_at() + self.lifetimes.idle).min(self.latest_end(&self.tokens.load()))
+    }
+
+    /// When the session ends with these tokens, however much it is used.
+    fn latest_end(&self, tokens: &Tokens) -> Timestamp {
+        let end = self.login_expires_at();
         match (&tokens.refresh_token, tokens.refresh_expires_at) {
-            (Some(_), Some(end)) => idle_end.min(end),
-            (Some(_), None) => idle_end,
-            (None, _) => idle_end.min(tokens.access_expires_at),
+            (Some(_), Some(refresh_end)) => end.min(refresh_end),
+            (Some(_), None) => end,
+            (None, _) => end.min(tokens.access_expires_at),
         }
     }
 

@@ -1,7 +1,9 @@
 use std::sync::Arc;
 
 use super::{
-    DirectoryEntry, MemoryStore, Session, SessionGroup, SessionId, SignOut, Tokens, remembered::Use,
+    DirectoryEntry, MemoryStore, Session, SessionGroup, SessionId, SignOut, Tokens,
+    redis::{RedisLease, RedisStore, Removed},
+    remembered::Use,
 };
 use crate::clock::Timestamp;
 
@@ -47,13 +49,16 @@ pub enum Leased {
 
 /// The right to refresh a session; given back when it is dropped.
 #[derive(Default)]
-pub struct Lease(());
+pub struct Lease(#[expect(dead_code, reason = "it is held for its drop")] Option<RedisLease>);
 
 /// Where the sessions are, and what must be remembered along with them. Whatever a flow may not do twice or forget,
 /// although several replicas of the program do it, goes through here.
+#[expect(clippy::large_enum_variant, reason = "there is one in a process")]
 pub enum SessionStore {
     /// In the memory of this process.
     Memory(MemoryStore),
+    /// In Redis or Valkey, for many replicas.
+    Redis(RedisStore),
 }
 
 impl SessionStore {
@@ -64,6 +69,7 @@ impl SessionStore {
     pub async fn get(&self, id: &SessionId) -> Result<Option<Arc<Session>>, StoreError> {
         match self {
             Self::Memory(memory) => Ok(memory.get(&id.key())),
+            Self::Redis(redis) => redis.get(id).await,
         }
     }
 
@@ -74,6 +80,7 @@ impl SessionStore {
     pub async fn insert(&self, id: &SessionId, session: Arc<Session>) -> Result<(), StoreError> {
         match self {
             Self::Memory(memory) => memory.insert(id, session),
+            Self::Redis(redis) => redis.insert(id, &session).await,
         }
     }
 
@@ -84,6 +91,7 @@ impl SessionStore {
     pub async fn group(&self, group: &SessionGroup) -> Result<Vec<DirectoryEntry>, StoreError> {
         match self {
             Self::Memory(memory) => Ok(memory.group(group)),
+            Self::Redis(redis) => redis.group(group).await,
         }
     }
 
@@ -94,6 +102,7 @@ impl SessionStore {
     pub async fn remove(&self, entry: &DirectoryEntry) -> Result<bool, StoreError> {
         match self {
             Self::Memory(memory) => Ok(memory.remove(&entry.key).is_some()),
+            Self::Redis(redis) => Ok(redis.remove(entry, None).await? == Removed::Now),
         }
     }
 
@@ -104,6 +113,7 @@ impl SessionStore {
     pub async fn remove_seen(&self, entry: &DirectoryEntry, version: u64) -> Result<bool, StoreError> {
         match self {
             Self::Memory(memory) => Ok(memory.remove_seen(&entry.key, version)),
+            Self::Redis(redis) => Ok(redis.remove(entry, Some(version)).await? != Removed::Not),
         }
     }
 
@@ -121,6 +131,7 @@ impl SessionStore {
     ) -> Result<Vec<DirectoryEntry>, StoreError> {
         match self {
             Self::Memory(memory) => Ok(memory.end_group(provider, group, sign_out, end)),
+            Self::Redis(redis) => redis.end_group(provider, group, sign_out, end).await,
         }
     }
 
@@ -135,6 +146,7 @@ impl SessionStore {
     ) -> Result<Option<SignOut>, StoreError> {
         match self {
             Self::Memory(memory) => Ok(memory.latest_sign_out(provider, group)),
+            Self::Redis(redis) => redis.latest_sign_out(provider, group).await,
         }
     }
 
@@ -146,6 +158,7 @@ impl SessionStore {
     pub async fn use_once(&self, what: Once, end: Timestamp) -> Result<Use, StoreError> {
         match self {
             Self::Memory(memory) => Ok(memory.use_once(what, end)),
+            Self::Redis(redis) => redis.use_once(what, end).await,
         }
     }
 
@@ -156,6 +169,7 @@ impl SessionStore {
     pub async fn was_used(&self, what: Once) -> Result<bool, StoreError> {
         match self {
             Self::Memory(memory) => Ok(memory.was_used(what)),
+            Self::Redis(redis) => redis.was_used(what).await,
         }
     }
 
@@ -169,6 +183,10 @@ impl SessionStore {
                 // Within one process the refresher lets one at a time come here.
                 Some(session) if session.version() == version => Leased::Held(Lease::default()),
                 _ => Leased::Overtaken,
+            }),
+            Self::Redis(redis) => Ok(match redis.lease(id, version).await? {
+                Some(lease) => Leased::Held(Lease(Some(lease))),
+                None => Leased::Overtaken,
             }),
         }
     }
@@ -188,6 +206,7 @@ impl SessionStore {
     ) -> Result<Renewed, StoreError> {
         match self {
             Self::Memory(memory) => Ok(memory.renew(&id.key(), session, version, tokens)),
+            Self::Redis(redis) => redis.renew(id, session, version, tokens).await,
         }
     }
 
@@ -197,12 +216,13 @@ impl SessionStore {
     /// [`StoreError`] when they could not be told.
     pub async fn share_failure(
         &self,
-        _id: &SessionId,
-        _session: &Arc<Session>,
-        _version: u64,
+        id: &SessionId,
+        session: &Arc<Session>,
+        version: u64,
     ) -> Result<(), StoreError> {
         match self {
             Self::Memory(_) => Ok(()),
+            Self::Redis(redis) => redis.share_failure(id, session, version).await,
         }
     }
 
@@ -210,6 +230,16 @@ impl SessionStore {
     pub fn remove_expired(&self) {
         match self {
             Self::Memory(memory) => memory.remove_expired(),
+            // Every key there has a time to live.
+            Self::Redis(_) => {}
+        }
+    }
+
+    /// Writes what is still to be written, before the program ends.
+    pub async fn finish(&self) {
+        match self {
+            Self::Memory(_) => {}
+            Self::Redis(redis) => redis.finish().await,
         }
     }
 }

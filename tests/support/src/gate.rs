@@ -20,6 +20,8 @@ pub struct Gate {
 
 struct Passage {
     held: watch::Sender<bool>,
+    /// Counts up when the connections that there are then are to carry nothing more.
+    frozen: watch::Sender<u64>,
     waiting: AtomicUsize,
     carried: Mutex<Vec<u8>>,
 }
@@ -29,6 +31,7 @@ impl Gate {
     pub fn closed(port: u16, target: u16) -> Self {
         let passage = Passage {
             held: watch::Sender::new(false),
+            frozen: watch::Sender::new(0),
             waiting: AtomicUsize::new(0),
             carried: Mutex::default(),
         };
@@ -38,6 +41,11 @@ impl Gate {
     /// Its address.
     pub fn url(&self) -> String {
         format!("http://localhost:{}", self.port)
+    }
+
+    /// The port that it listens on.
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     /// Lets connections in.
@@ -69,6 +77,12 @@ impl Gate {
         self.passage.held.send_replace(true);
     }
 
+    /// Freezes the connections that there are, for good: they stay open and carry nothing more in either direction. New
+    /// ones pass.
+    pub fn freeze(&self) {
+        self.passage.frozen.send_modify(|count| *count += 1);
+    }
+
     /// Lets everything through that was held back.
     pub fn release(&self) {
         self.passage.held.send_replace(false);
@@ -94,12 +108,20 @@ impl Drop for Gate {
 }
 
 async fn forward(client: TcpStream, target: u16, passage: Arc<Passage>) {
+    let mut frozen = passage.frozen.subscribe();
     let Ok(server) = TcpStream::connect(("127.0.0.1", target)).await else { return };
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
+    let mut copies = std::pin::pin!(async {
+        tokio::select! {
+            () = copy(from_client, to_server, &passage, true) => {}
+            () = copy(from_server, to_client, &passage, false) => {}
+        }
+    });
     tokio::select! {
-        () = copy(from_client, to_server, &passage, true) => {}
-        () = copy(from_server, to_client, &passage, false) => {}
+        () = &mut copies => {}
+        // The sockets stay open until the gate is closed.
+        _ = frozen.changed() => std::future::pending().await,
     }
 }
 
