@@ -34,12 +34,12 @@ use crate::{
         WorkloadsConfig,
     },
     crypto::{KeyRing, SharedRandom, SystemRandom},
-    flow::{ExchangedTokens, Flows, Refresher},
+    flow::{ExchangedTokens, Flows, Refresher, renderer},
     listen::{ListenAddress, Socket, TlsListener},
     model_tokens::{ModelClient, ModelTokens, Pods, ServiceAccounts, TokenReviews, Workloads},
     oidc::{HttpClient, Provider, SIGNATURE_ALGORITHMS, TokenIssuer},
     policy::{Frontends, Site},
-    session::{MemoryStore, SessionStore},
+    session::{MemoryStore, SessionStore, redis::RedisStore},
     web,
 };
 
@@ -121,6 +121,7 @@ pub async fn serve(config: Config) -> Result<(), StartError> {
         servers.wait().await;
         tasks.close();
         tasks.wait().await;
+        flows.sessions.finish().await;
     });
     tokio::select! {
         result = finished => if result.is_err() { tracing::warn!("stopped before everything had finished") },
@@ -150,12 +151,20 @@ fn flows(config: Config, tasks: TaskTracker) -> Result<Flows, StartError> {
             Arc::new(Provider::new(provider.settings, http, Arc::clone(&random), Arc::clone(&clock))),
         );
     }
-    let key_ring = match config.key_ring {
+    let key_ring = Arc::new(match config.key_ring {
         Some(key_ring) => key_ring,
         None => KeyRing::new(vec![SecretString::from(random.token()?)]).ok_or("no key ring")?,
-    };
-    let memory = MemoryStore::new(config.sessions.maximum, Arc::clone(&clock));
-    let sessions = Arc::new(SessionStore::Memory(memory));
+    });
+    let sessions = Arc::new(match config.sessions.redis {
+        Some(redis) => SessionStore::Redis(RedisStore::start(
+            redis,
+            Arc::clone(&key_ring),
+            renderer(&config.sites),
+            Arc::clone(&random),
+            Arc::clone(&clock),
+        )),
+        None => SessionStore::Memory(MemoryStore::new(config.sessions.maximum, Arc::clone(&clock))),
+    });
     let model_tokens = ModelTokens::new(
         model_clients(config.models, &providers)?,
         workloads(config.workloads, &http, &clock)?,

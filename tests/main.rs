@@ -25,6 +25,7 @@ mod own_endpoints;
 mod paths;
 mod provider;
 mod refresh;
+mod replicas;
 mod requests;
 mod secrets;
 mod service_accounts;

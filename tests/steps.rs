@@ -166,8 +166,13 @@ pub async fn call_that_waits<'a>(stand: &'a Stand, agent: &'a UserAgent) -> impl
 
 /// How many checks Envoy waits for at this moment.
 pub async fn checks_under_way(stand: &Stand) -> u64 {
+    checks_under_way_at(stand.ports.admin).await
+}
+
+/// How many checks the Envoy with this port for its administration waits for at this moment.
+pub async fn checks_under_way_at(admin: u16) -> u64 {
     let name = "cluster.bff.upstream_rq_active: ";
-    let stats = format!("http://127.0.0.1:{}/stats?filter=cluster.bff.upstream_rq_active", stand.ports.admin);
+    let stats = format!("http://127.0.0.1:{admin}/stats?filter=cluster.bff.upstream_rq_active");
     let stats = UserAgent::new().fetch(stats).await.text();
     let count = stats.lines().find_map(|line| line.strip_prefix(name)?.parse().ok());
     count.unwrap_or_else(|| panic!("Envoy does not tell: {stats}"))

@@ -13,6 +13,7 @@ mod log;
 mod models;
 mod origin;
 mod providers;
+mod redis;
 mod rules;
 mod secret;
 mod sessions;
@@ -129,8 +130,9 @@ impl File {
         }
         let listeners = self.listeners.check(&root.key("listeners"), checker);
         let log = self.log.check(&root.key("log"), checker);
+        let has_keys = !self.keys.is_empty();
         let key_ring = keys::check(self.keys, &root.key("keys"), checker);
-        let sessions = self.sessions.check(&root.key("sessions"), checker);
+        let sessions = self.sessions.check(has_keys, &root.key("sessions"), checker);
         let names: Vec<String> = self.providers.iter().filter_map(|provider| provider.name.clone()).collect();
         let providers = providers::check(self.providers, &root.key("providers"), checker);
         if let Some(sessions) = &sessions

@@ -7,6 +7,7 @@ use super::{
     Checker,
     errors::{At, ShapeErrors},
 };
+use crate::session::redis::Credential;
 
 /// A secret: written into the file, or the name of a file or an environment variable that holds it. Exactly one.
 #[derive(Clone, Default, Deserr)]
@@ -21,6 +22,14 @@ pub(super) struct SecretSource {
 }
 
 impl SecretSource {
+    /// A credential that may change while the program runs, if it is in a file.
+    pub(super) fn credential(self, at: &At<'_>, checker: &mut Checker<'_>) -> Option<Credential> {
+        let file = self.file.clone();
+        // Read once in any case, so that what is missing is known at start.
+        let secret = self.read(at, checker)?;
+        Some(file.map_or(Credential::Fixed(secret), |file| Credential::File(file.into())))
+    }
+
     /// The secret itself. The newline that editors and `kubectl create secret` leave at the end of a file is no part
     /// of it.
     pub(super) fn read(self, at: &At<'_>, checker: &mut Checker<'_>) -> Option<SecretString> {

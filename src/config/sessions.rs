@@ -6,25 +6,44 @@ use super::{
     Checker,
     duration::Span,
     errors::{At, ShapeErrors},
+    redis::RedisSection,
 };
-use crate::{flow::RefreshSettings, session::Lifetimes};
+use crate::{
+    flow::RefreshSettings,
+    session::{Lifetimes, redis::RedisSettings},
+};
 
 /// How sessions live and how their tokens are renewed.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct SessionSettings {
     /// How long sessions live, unless a frontend says otherwise.
     pub lifetimes: Lifetimes,
-    /// How many sessions there may be at once.
+    /// How many sessions there may be at once; with Redis, how many are kept at hand.
     pub maximum: usize,
+    /// Where the sessions are, if not in memory.
+    pub redis: Option<RedisSettings>,
     /// When tokens are renewed.
     pub refresh: RefreshSettings,
     /// How long a stopping program waits for what is under way.
     pub drain: Duration,
 }
 
+/// Where the sessions are.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Deserr)]
+#[deserr(error = ShapeErrors, rename_all = lowercase)]
+pub(super) enum Store {
+    #[default]
+    Memory,
+    Redis,
+}
+
 #[derive(Deserr)]
 #[deserr(error = ShapeErrors, deny_unknown_fields)]
 pub(super) struct SessionsSection {
+    #[deserr(default)]
+    store: Store,
+    #[deserr(default)]
+    redis: Option<RedisSection>,
     #[deserr(default = IDLE)]
     idle: Span,
     #[deserr(default = ABSOLUTE)]
@@ -54,6 +73,8 @@ const DRAIN: Span = Span::seconds(20);
 impl Default for SessionsSection {
     fn default() -> Self {
         Self {
+            store: Store::Memory,
+            redis: None,
             idle: IDLE,
             absolute: ABSOLUTE,
             maximum: MAXIMUM,
@@ -66,7 +87,13 @@ impl Default for SessionsSection {
 }
 
 impl SessionsSection {
-    pub(super) fn check(self, at: &At<'_>, checker: &mut Checker<'_>) -> Option<SessionSettings> {
+    /// Checks the section; `has_keys` says whether there is a key ring that every replica has.
+    pub(super) fn check(
+        self,
+        has_keys: bool,
+        at: &At<'_>,
+        checker: &mut Checker<'_>,
+    ) -> Option<SessionSettings> {
         let lifetimes = lifetimes(self.idle, self.absolute, at, checker);
         if self.maximum == 0 {
             checker.error(&at.key("maximum"), "must be at least 1");
@@ -77,9 +104,30 @@ impl SessionsSection {
         if self.refresh_wait.0.is_zero() {
             checker.error(&at.key("refresh_wait"), "must be longer than zero");
         }
+        let redis_at = at.key("redis");
+        let redis = match (self.store, self.redis) {
+            (Store::Memory, None) => None,
+            (Store::Memory, Some(_)) => {
+                checker.error(&redis_at, "is there, and sessions.store is not redis");
+                None
+            }
+            (Store::Redis, None) => {
+                checker.required(None::<RedisSection>, &redis_at);
+                None
+            }
+            (Store::Redis, Some(redis)) => {
+                if !has_keys {
+                    let message =
+                        "is redis, which needs keys: every replica must open what another one sealed";
+                    checker.error(&at.key("store"), message);
+                }
+                redis.check(self.maximum, &redis_at, checker)
+            }
+        };
         Some(SessionSettings {
             lifetimes,
             maximum: self.maximum,
+            redis,
             refresh: RefreshSettings {
                 ahead: self.refresh_ahead.0,
                 least_life: self.least_token_life.0,

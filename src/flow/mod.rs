@@ -34,6 +34,7 @@ pub use me::{CurrentUser, CurrentUserError};
 pub use on_behalf::OnBehalfError;
 pub use own_sessions::{EndSessionError, EndedSession, OwnSession};
 pub use refresh::{RefreshSettings, Refresher};
+pub use token_building::renderer;
 pub use workload_tokens::{GivenToken, MODEL_TOKENS_PATH, MeshAnswer, WorkloadRefusal, log_workload_token};
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
@@ -56,7 +57,7 @@ pub struct Flows {
     /// The sessions, and what must be remembered along with them.
     pub sessions: Arc<SessionStore>,
     /// What seals login transactions.
-    pub key_ring: KeyRing,
+    pub key_ring: Arc<KeyRing>,
     /// Renews tokens.
     pub refresher: Arc<Refresher>,
     /// Tokens of other realms.

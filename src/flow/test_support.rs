@@ -184,7 +184,7 @@ pub(crate) fn flows(site: Site, issuer: &str) -> TestFlows {
         providers: HashMap::from([(Arc::clone(&site.frontend.provider), provider)]),
         frontends: Frontends::new(vec![site]),
         sessions,
-        key_ring: KeyRing::new(vec!["0123456789abcdef0123456789abcdef".into()]).unwrap(),
+        key_ring: Arc::new(KeyRing::new(vec!["0123456789abcdef0123456789abcdef".into()]).unwrap()),
         model_tokens: ModelTokens::new(
             Vec::new(),
             Workloads::default(),

@@ -1,13 +1,18 @@
 //! Makes the tokens of a session from what the token endpoint gave.
 
+use std::{collections::HashMap, sync::Arc};
+
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value};
 
 use crate::{
     clock::Timestamp,
     oidc::{TokenSet, unverified_claims},
-    policy::Frontend,
-    session::Tokens,
+    policy::{Frontend, Site},
+    session::{
+        Tokens,
+        redis::{Rendered, Renderer},
+    },
 };
 
 /// The tokens of a login, with the verified claims of its ID token; `None` without an ID token.
@@ -61,14 +66,11 @@ struct Rest {
 }
 
 fn build(frontend: &Frontend, set: TokenSet, now: Timestamp, rest: Rest) -> Tokens {
-    // Empty if the token is no JWT. It came from the token endpoint itself, is for others to verify, and its claims are
-    // used only to decide about the session that it came with.
-    let mut access_claims = unverified_claims(set.access_token.expose_secret()).unwrap_or_default();
+    let access_token = set.access_token.expose_secret();
+    let access_claims = claims_of(access_token);
     let access_lifetime = set.access_lifetime(&access_claims, now);
-    let upstream =
-        frontend.identity_headers.render(set.access_token.expose_secret(), &rest.id_claims, &access_claims);
-    // All that requests ask for; the rest of a token need not be kept a second time for every session.
-    access_claims.retain(|name, _| matches!(name.as_str(), "realm_access" | "resource_access"));
+    let Rendered { access_claims, upstream } =
+        rendered(frontend, access_token, &rest.id_claims, access_claims);
     Tokens {
         access_expires_at: now + access_lifetime,
         access_lifetime,
@@ -79,6 +81,34 @@ fn build(frontend: &Frontend, set: TokenSet, now: Timestamp, rest: Rest) -> Toke
         access_claims,
         upstream,
     }
+}
+
+/// Makes what requests need of the tokens that a store holds.
+pub fn renderer(sites: &[Site]) -> Box<Renderer> {
+    let frontends = sites.iter().map(|site| (Arc::clone(&site.frontend.name), Arc::clone(&site.frontend)));
+    let frontends: HashMap<Arc<str>, Arc<Frontend>> = frontends.collect();
+    Box::new(move |frontend, access_token, id_claims| {
+        let frontend = frontends.get(frontend)?;
+        Some(rendered(frontend, access_token, id_claims, claims_of(access_token)))
+    })
+}
+
+/// Empty if the token is no JWT. It came from the token endpoint itself, is for others to verify, and its claims are used
+/// only to decide about the session that it came with.
+fn claims_of(access_token: &str) -> Map<String, Value> {
+    unverified_claims(access_token).unwrap_or_default()
+}
+
+fn rendered(
+    frontend: &Frontend,
+    access_token: &str,
+    id_claims: &Map<String, Value>,
+    mut access_claims: Map<String, Value>,
+) -> Rendered {
+    let upstream = frontend.identity_headers.render(access_token, id_claims, &access_claims);
+    // All that requests ask for; the rest of a token need not be kept a second time for every session.
+    access_claims.retain(|name, _| matches!(name.as_str(), "realm_access" | "resource_access"));
+    Rendered { access_claims, upstream }
 }
 
 /// New claims over old ones: the nonce of the login is not in the ID token of a refresh and is still needed to check
