@@ -38,6 +38,16 @@ fn with(pointer: &str, value: Value) -> Value {
     config
 }
 
+/// Sessions in Redis, with a change; null takes a key away.
+fn redis(changes: Value) -> Value {
+    let mut redis = json!({"url": "redis://127.0.0.1:6379"});
+    for (key, value) in changes.as_object().unwrap() {
+        redis[key] = value.clone();
+    }
+    redis.as_object_mut().unwrap().retain(|_, value| !value.is_null());
+    json!({"store": "redis", "redis": redis})
+}
+
 fn errors(config: &Value) -> Vec<(String, String)> {
     match parse(config) {
         Ok(_) => Vec::new(),
@@ -79,6 +89,43 @@ fn each_mistake_is_named_with_its_path() {
         ("/sessions", json!({"idle": "2h", "absolute": "1h"}), "sessions.absolute", "shorter than idle"),
         ("/sessions", json!({"maximum": 0}), "sessions.maximum", "at least 1"),
         ("/sessions", json!({"refresh_ahead": "2s"}), "sessions.refresh_ahead", "longer than"),
+        ("/sessions", json!({"store": "disk"}), "sessions.store", "one of memory, redis"),
+        ("/sessions", json!({"store": "redis"}), "sessions.redis", "is missing"),
+        (
+            "/sessions",
+            json!({"redis": {"url": "redis://[::1]:6379"}}),
+            "sessions.redis",
+            "store is not redis",
+        ),
+        ("/sessions", redis(json!({"url": null})), "sessions.redis.url", "is missing"),
+        ("/sessions", redis(json!({"url": "http://redis:6379"})), "sessions.redis.url", "must be redis://"),
+        (
+            "/sessions",
+            redis(json!({"url": format!("redis://:{SECRET}@redis:6379")})),
+            "sessions.redis.url",
+            "credentials",
+        ),
+        ("/sessions", redis(json!({"prefix": "{x}"})), "sessions.redis.prefix", "characters"),
+        ("/sessions", redis(json!({"username": {"value": "bff"}})), "sessions.redis.password", "is missing"),
+        (
+            "/sessions",
+            redis(json!({"password": {"file": "/nonexistent"}})),
+            "sessions.redis.password",
+            "cannot be read",
+        ),
+        ("/sessions", redis(json!({"tls": {}})), "sessions.redis.tls", "rediss://"),
+        (
+            "/sessions",
+            redis(json!({"url": "rediss://redis", "tls": {"ca_file": "/nonexistent"}})),
+            "sessions.redis.tls.ca_file",
+            "cannot be read",
+        ),
+        (
+            "/sessions",
+            redis(json!({"url": "rediss://redis", "tls": {"certificate_file": "/dev/null"}})),
+            "sessions.redis.tls.key_file",
+            "is missing",
+        ),
         ("/providers", json!([]), "providers", "at least one"),
         ("/providers/0/name", json!("A B"), "providers[0].name", "a-z"),
         ("/providers/0/issuer", json!("http://id.example.com"), "providers[0].issuer", "must be https"),
@@ -303,4 +350,34 @@ fn broken_yaml_is_told_without_its_lines() {
         let error = Config::parse(text, &|_| None).err().unwrap();
         assert!(!error.to_string().contains("secret-canary"), "{error}");
     }
+}
+
+#[test]
+fn sessions_in_redis_need_keys_that_every_replica_has() {
+    let good = with(
+        "/sessions",
+        redis(json!({
+            "url": "rediss://redis.example.com:6380/2", "password": {"env": "SET"}, "grace": "30s",
+            "tls": {"ca_file": "/dev/null"},
+        })),
+    );
+    let settings = parse(&good).unwrap().sessions.redis.unwrap();
+    assert_eq!((settings.prefix.as_str(), settings.at_hand), ("keycloak-bff:", 100_000));
+    assert_eq!(settings.grace, Some(std::time::Duration::from_secs(30)));
+    assert!(!format!("{settings:?}").contains("canary"));
+    for (url, warnings) in [
+        ("redis://127.0.0.1:6379", 0),
+        ("redis://localhost", 0),
+        ("redis://[::1]:6379", 0),
+        ("unix:///run/redis.sock", 0),
+        ("rediss://redis", 0),
+        ("redis://redis", 1),
+    ] {
+        let config = parse(&with("/sessions", redis(json!({"url": url})))).unwrap();
+        assert_eq!(config.warnings.len(), warnings, "{url}: {:?}", config.warnings);
+    }
+    let mut without_keys = with("/sessions", redis(json!({})));
+    without_keys["keys"] = json!([]);
+    let errors = errors(&without_keys);
+    assert!(errors.iter().any(|(path, message)| path == "sessions.store" && message.contains("needs keys")));
 }

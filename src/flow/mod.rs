@@ -22,6 +22,8 @@ mod transaction;
 mod workload_tokens;
 
 #[cfg(test)]
+mod store_away_tests;
+#[cfg(test)]
 pub(crate) mod test_support;
 
 pub use backchannel_logout::BackchannelLogoutError;

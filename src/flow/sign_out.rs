@@ -11,10 +11,13 @@ impl Flows {
     /// Ends a session, and with it those that other frontends have of the same session at the issuer: for the person
     /// it was one sign-in. Returns them; their provider does not know yet.
     pub(super) async fn sign_out(&self, entry: &DirectoryEntry) -> Result<Vec<DirectoryEntry>, StoreError> {
+        // All of it is tried, whatever becomes of the rest: what the store cannot do now, it does later.
         let mut ended = Vec::new();
-        if self.sessions.remove(entry).await? {
-            ended.push(entry.clone());
-        }
+        let mut result = self.sessions.remove(entry).await.map(|was_there| {
+            if was_there {
+                ended.push(entry.clone());
+            }
+        });
         if let Some(group) = entry.provider_session_group() {
             // The session at the provider may go on until the browser gets there: a login that was begun in this second
             // may be one that the user began after signing out.
@@ -22,13 +25,16 @@ impl Flows {
             for provider in
                 self.providers.values().filter(|provider| provider.settings().issuer == entry.issuer)
             {
-                ended.extend(self.end_group(provider, &group, sign_out).await?);
+                match self.end_group(provider, &group, sign_out).await {
+                    Ok(others) => ended.extend(others),
+                    Err(error) => result = Err(error),
+                }
             }
         }
         for entry in &ended {
             tracing::info!(frontend = &*entry.frontend, session = entry.handle, "signed out");
         }
-        Ok(ended)
+        result.map(|()| ended)
     }
 
     /// Ends the sessions of a group that were begun at this provider, and remembers that it was done, so that a login

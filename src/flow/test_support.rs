@@ -153,6 +153,15 @@ pub(crate) struct TestFlows {
 
 /// Flows for the frontend `site` whose provider is `issuer`.
 pub(crate) fn flows(site: Site, issuer: &str) -> TestFlows {
+    flows_over(site, issuer, |clock| SessionStore::Memory(MemoryStore::new(100, clock)))
+}
+
+/// The same over another store.
+pub(crate) fn flows_over(
+    site: Site,
+    issuer: &str,
+    sessions: impl FnOnce(SharedClock) -> SessionStore,
+) -> TestFlows {
     let manual = ManualClock::starting_at(1_700_000_000);
     let clock: SharedClock = manual.clone();
     let random: SharedRandom = Arc::new(SystemRandom);
@@ -171,7 +180,7 @@ pub(crate) fn flows(site: Site, issuer: &str) -> TestFlows {
     };
     let http = HttpClient::new(Duration::from_secs(15)).unwrap();
     let provider = Arc::new(Provider::new(settings, http, Arc::clone(&random), Arc::clone(&clock)));
-    let sessions = Arc::new(SessionStore::Memory(MemoryStore::new(100, Arc::clone(&clock))));
+    let sessions = Arc::new(sessions(Arc::clone(&clock)));
     let refresh = RefreshSettings {
         ahead: Duration::from_secs(20),
         least_life: Duration::from_secs(5),

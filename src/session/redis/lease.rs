@@ -37,7 +37,11 @@ impl RedisStore {
             changed.as_mut().enable();
             match shared.link.live().await?.script::<i64>(&take).await? {
                 scripts::LEASE_TAKEN => return Ok(Some(shared.hold(key, holder))),
-                scripts::LEASE_OVERTAKEN => return Ok(None),
+                scripts::LEASE_OVERTAKEN => {
+                    // The word of the change may be behind this answer.
+                    shared.cache.invalidate(&key);
+                    return Ok(None);
+                }
                 left => {
                     // Whoever has it tells of the result by a change of the session. If it died, its time runs out.
                     let left = Duration::from_millis(u64::try_from(left).unwrap_or(0));

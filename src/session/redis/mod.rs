@@ -202,9 +202,9 @@ impl RedisStore {
     ) -> Result<(), StoreError> {
         let (shared, key) = (&self.shared, id.key());
         let write = scripts::fail(&shared.keys.session(&key), version, &Records::failures(session));
-        shared.link.live().await?.script::<i64>(&write).await?;
+        let written = shared.link.live().await?.script::<i64>(&write).await;
         shared.cache.invalidate(&key);
-        Ok(())
+        written.map(|_| ())
     }
 
     /// See [`super::SessionStore::use_once`].
