@@ -67,7 +67,7 @@ async fn who_cannot_be_known_is_told_to_come_back_and_sent_to_no_login() {
                 assert_eq!(answer.retry_after, Some(1));
                 answer.status
             }
-            Verdict::Endpoint(_) | Verdict::Preflight(..) => panic!("{target}"),
+            Verdict::Endpoint(_) | Verdict::Preflight(..) | Verdict::Workload(_) => panic!("{target}"),
         };
         assert_eq!(status, expected, "{target} {with_cookie}");
     }
