@@ -224,8 +224,8 @@ async fn a_replica_whose_connection_is_frozen_believes_its_copies_for_a_second_o
     let app = replicas.others[0].app();
     let over = async || (status(&copy, &app, "/api/echo").await == 401).then_some(ended.elapsed());
     let took = wait::until("the end of the session", SOON, over).await;
-    // One second, the new connection, and the probe's own pause.
-    assert!(took < Duration::from_millis(1500), "{took:?}");
+    // One second, and on a busy machine the new connection and the probe take theirs.
+    assert!(took < Duration::from_secs(3), "{took:?}");
 }
 
 #[tokio::test]

@@ -27,7 +27,7 @@ pub use providers::{DEFAULT_CALL_TIMEOUT, ProviderConfig};
 pub use sessions::SessionSettings;
 pub use workloads::{ServiceAccountsConfig, VerifiedBy, WorkloadsConfig};
 
-use std::{fs, path::Path, sync::Arc};
+use std::{collections::HashSet, fs, path::Path, sync::Arc};
 
 use deserr::Deserr;
 use url::Url;
@@ -220,6 +220,17 @@ impl Checker<'_> {
 
     fn warn(&mut self, at: &At<'_>, message: &str) {
         self.warnings.push(format!("{at} {message}"));
+    }
+}
+
+/// Checks a name that must be the only one of its kind.
+fn check_name(name: Option<&str>, names: &mut HashSet<String>, at: &At<'_>, checker: &mut Checker<'_>) {
+    let Some(name) = name else { return };
+    if !is_plain_name(name) {
+        checker.error(&at.key("name"), "must be 1 to 32 of the characters a-z, 0-9 and -");
+    }
+    if !names.insert(name.to_owned()) {
+        checker.error(&at.key("name"), "stands here twice");
     }
 }
 

@@ -3,10 +3,9 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 use deserr::Deserr;
 
 use super::{
-    Checker,
+    Checker, check_name,
     duration::Span,
     errors::{At, ShapeErrors},
-    is_plain_name,
     workloads::{WorkloadSection, WorkloadsConfig},
 };
 use crate::{
@@ -83,21 +82,6 @@ impl From<GrantWord> for ModelGrant {
             GrantWord::JwtAuthorization => Self::JwtAuthorization,
             GrantWord::TokenExchange => Self::TokenExchange,
         }
-    }
-}
-
-pub(super) fn check_name(
-    name: Option<&str>,
-    names: &mut HashSet<String>,
-    at: &At<'_>,
-    checker: &mut Checker<'_>,
-) {
-    let Some(name) = name else { return };
-    if !is_plain_name(name) {
-        checker.error(&at.key("name"), "must be 1 to 32 of the characters a-z, 0-9 and -");
-    }
-    if !names.insert(name.to_owned()) {
-        checker.error(&at.key("name"), "stands here twice");
     }
 }
 

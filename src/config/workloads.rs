@@ -4,9 +4,8 @@ use deserr::Deserr;
 use url::Url;
 
 use super::{
-    Checker,
+    Checker, check_name,
     errors::{At, ShapeErrors},
-    models::check_name,
     origin::check_scheme,
 };
 use crate::{
