@@ -1,4 +1,4 @@
-//! The sample of a pod that uses model tokens: `k8s/ml-pod.yaml`.
+//! The sample of a pod that uses model tokens: `k8s/ml-pod`.
 
 use crate::service_accounts::{AUDIENCE, By, Namespace};
 use crate::steps::{SOON, claims};
@@ -11,7 +11,7 @@ use std::process::Command;
 
 /// The sample's only object of this kind.
 fn object(kind: &str) -> Value {
-    let found = files::manifests("ml-pod.yaml").into_iter().find(|object| object["kind"] == kind);
+    let found = files::manifests("ml-pod/ml-pod.yaml").into_iter().find(|object| object["kind"] == kind);
     found.unwrap_or_else(|| panic!("the sample has no {kind}"))
 }
 
@@ -25,7 +25,7 @@ fn pod() -> Value {
 #[tokio::test]
 async fn a_cluster_that_restricts_its_pods_takes_the_sample() {
     let cluster = Cluster::shared().await;
-    for manifest in files::manifests("ml-pod.yaml") {
+    for manifest in files::manifests("ml-pod/ml-pod.yaml") {
         // What is below must have somewhere to be.
         let answer = match manifest["kind"].as_str() {
             Some("Namespace" | "ServiceAccount") => cluster.create(&manifest).await,

@@ -21,13 +21,24 @@ pub fn read(name: &str) -> Value {
     serde_saphyr::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
+/// The path of a file below `k8s/`.
+pub fn k8s(name: &str) -> PathBuf {
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../k8s")).join(name)
+}
+
 /// The objects in a file below `k8s/`, in their order.
 pub fn manifests(name: &str) -> Vec<Value> {
-    let path = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../k8s")).join(name);
+    let path = k8s(name);
     let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    let object =
-        |text| serde_saphyr::from_str(text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    text.split("\n---\n").map(object).collect()
+    objects(&text, name)
+}
+
+/// The documents of a YAML file.
+pub fn objects(text: &str, name: &str) -> Vec<Value> {
+    let documents = text.split("\n---\n").filter(|text| text.lines().any(|line| line.contains(':')));
+    documents
+        .map(|text| serde_saphyr::from_str(text).unwrap_or_else(|error| panic!("{name}: {error}\n{text}")))
+        .collect()
 }
 
 /// Replaces text in every string of `value`.

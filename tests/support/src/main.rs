@@ -3,7 +3,7 @@
 use keycloak_bff_testbed::demo::{self, Demo};
 use keycloak_bff_testbed::make::Make;
 use keycloak_bff_testbed::process::{adopt_orphans, end_descendants};
-use keycloak_bff_testbed::{Keycloak, stand};
+use keycloak_bff_testbed::{Keycloak, mesh, stand};
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -11,7 +11,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 const USAGE: &str = "\
 testbed demo                 run the demo until Ctrl-C
 testbed keycloak             run a Keycloak for the tests until Ctrl-C
-testbed run -- COMMAND ...   run a command with a Keycloak for the tests";
+testbed run -- COMMAND ...   run a command with a Keycloak for the tests
+testbed mesh-golden          record anew what Istio makes of k8s/overlays/istio-*";
 
 /// What shells answer for a command that Ctrl-C ended.
 const INTERRUPTED: u8 = 130;
@@ -35,6 +36,10 @@ async fn main() -> ExitCode {
     match arguments.as_slice() {
         ["demo"] => run_demo(&mut interrupts).await,
         ["keycloak"] => run_keycloak(&mut interrupts).await,
+        ["mesh-golden"] => match interrupts.or(mesh::record()).await {
+            Some(()) => ExitCode::SUCCESS,
+            None => ExitCode::from(INTERRUPTED),
+        },
         ["run", "--", program, rest @ ..] => run_command(program, rest, &mut interrupts).await,
         _ => {
             eprintln!("{USAGE}");

@@ -17,6 +17,24 @@ pub fn kube_apiserver() -> PathBuf {
     installed(cache().join("kube-apiserver-1.34.2/kube-apiserver"))
 }
 
+/// Builds the overlays of `k8s/`.
+pub fn kustomize() -> PathBuf {
+    installed(cache().join("kustomize-5.7.1/kustomize"))
+}
+
+/// A directory with the definitions of Istio's, Gateway API's and Envoy Gateway's objects.
+pub fn crds() -> PathBuf {
+    installed(cache().join("crds-1"))
+}
+
+/// The version of Istio that its control plane is of.
+pub const ISTIO: &str = "0.0.0-20260827124520-eed52ebb66ad";
+
+/// Istio's control plane, which `scripts/install-tools mesh` installs.
+pub fn istiod() -> PathBuf {
+    installed(cache().join(format!("istiod-{ISTIO}/pilot-discovery")))
+}
+
 /// Debian's etcd, where the API server keeps its objects.
 pub fn etcd() -> PathBuf {
     installed(PathBuf::from("/usr/bin/etcd"))

@@ -2,6 +2,7 @@
 
 use super::{ADMIN, Cluster};
 use crate::wait;
+use reqwest::header::CONTENT_TYPE;
 use reqwest::{Certificate, Client, Method};
 use serde_json::{Value, json};
 use std::fs;
@@ -10,7 +11,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 /// How long a change may take to be seen everywhere in the API server.
-const SOON: Duration = Duration::from_secs(30);
+pub(super) const SOON: Duration = Duration::from_secs(30);
 
 /// The account that the program asks with.
 const PROGRAM: &str = "keycloak-bff";
@@ -188,12 +189,28 @@ impl Cluster {
         answer["status"]["token"].as_str().unwrap_or_else(|| panic!("no token: {answer}")).to_owned()
     }
 
+    pub(super) async fn apply_with(&self, manifest: &Value, options: &str) -> Answer {
+        let name = manifest["metadata"]["name"].as_str().unwrap_or_default();
+        let path = format!("{}/{name}?fieldManager=test&fieldValidation=Strict{options}", path_of(manifest));
+        self.send(ADMIN, Method::PATCH, &path, Some(("application/apply-patch+yaml", manifest))).await
+    }
+
     async fn call_as(&self, credential: &str, method: Method, path: &str, body: Option<&Value>) -> Answer {
+        self.send(credential, method, path, body.map(|body| ("application/json", body))).await
+    }
+
+    async fn send(
+        &self,
+        credential: &str,
+        method: Method,
+        path: &str,
+        body: Option<(&str, &Value)>,
+    ) -> Answer {
         let authority = fs::read(self.ca_file()).expect("the API server has a certificate");
         let http = client(&authority).expect("the API server's certificate is one");
         let mut request = http.request(method, format!("{}{path}", self.url())).bearer_auth(credential);
-        if let Some(body) = body {
-            request = request.json(body);
+        if let Some((kind, body)) = body {
+            request = request.header(CONTENT_TYPE, kind).body(body.to_string());
         }
         let answer = request.send().await.unwrap_or_else(|error| panic!("{path}: {error:?}"));
         let status = answer.status().as_u16();
@@ -209,10 +226,19 @@ fn path_of(manifest: &Value) -> String {
     let text = |pointer: &str| manifest.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
     let version = text("/apiVersion");
     let group = if version.contains('/') { format!("/apis/{version}") } else { format!("/api/{version}") };
-    let kind = format!("{}s", text("/kind").to_lowercase());
+    let kind = plural(&text("/kind").to_lowercase());
     match text("/metadata/namespace") {
         "" => format!("{group}/{kind}"),
         namespace => format!("{group}/namespaces/{namespace}/{kind}"),
+    }
+}
+
+/// As Kubernetes and everyone who defines objects for it forms it.
+fn plural(kind: &str) -> String {
+    match kind.strip_suffix('y') {
+        Some(stem) if !stem.ends_with(['a', 'e', 'o', 'u']) => format!("{stem}ies"),
+        None if kind.ends_with('s') => format!("{kind}es"),
+        _ => format!("{kind}s"),
     }
 }
 

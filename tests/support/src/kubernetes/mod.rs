@@ -2,12 +2,14 @@
 //! node runs pods, and no controller makes the account `default` of a namespace.
 
 mod api;
+mod apply;
 mod signing_key;
 
 pub use api::Answer;
 
 use crate::process::Process;
 use crate::{files, ports, tools, wait};
+use serde_json::{Value, json};
 use signing_key::SigningKey;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -88,6 +90,17 @@ impl Cluster {
     /// The certificate authority of the API server.
     pub fn ca_file(&self) -> PathBuf {
         self.dir.path().join(CERTIFICATE)
+    }
+
+    /// A kubeconfig of the administrator.
+    pub fn kubeconfig(&self) -> Value {
+        let cluster = json!({"server": self.url(), "certificate-authority": self.ca_file()});
+        json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "test",
+            "clusters": [{"name": "test", "cluster": cluster}],
+            "users": [{"name": "test", "user": {"token": ADMIN}}],
+            "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
+        })
     }
 
     /// A directory for files that must live as long as the cluster.
