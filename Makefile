@@ -1,5 +1,5 @@
 # Everything that a developer runs. The program itself is built by cargo alone.
-.PHONY: demo test testbed clean
+.PHONY: demo test testbed mesh-golden image clean
 
 CARGO ?= cargo
 # Where cargo puts what it builds; an environment may have moved it.
@@ -26,6 +26,16 @@ testbed:
 	@scripts/install-tools
 	@$(CARGO) build --quiet --workspace --bins
 	@exec $(TARGET)/debug/testbed keycloak
+
+# Records anew what Istio makes of the overlays for it. Needed when those or Istio change; builds a control plane first.
+mesh-golden:
+	@scripts/install-tools mesh
+	@$(CARGO) build --quiet --workspace --bins
+	@exec $(TARGET)/debug/testbed mesh-golden
+
+# A container image with the program, in the local store of buildah or docker.
+image:
+	@scripts/build-image
 
 clean:
 	$(CARGO) clean

@@ -15,7 +15,7 @@ const EXIT_USAGE: u8 = 64;
 
 /// External authorizer for Envoy that keeps OAuth tokens away from browsers.
 #[derive(Parser)]
-#[command(version, disable_help_subcommand = true)]
+#[command(version = env!("KEYCLOAK_BFF_VERSION"), disable_help_subcommand = true)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
