@@ -5,6 +5,7 @@
 
 mod behaviour;
 mod claims;
+mod client_grants;
 mod edits;
 mod endpoints;
 mod fault;

@@ -1,5 +1,6 @@
 //! The token endpoint (RFC 6749 section 3.2).
 
+use super::client_grants::{JWT_BEARER, TOKEN_EXCHANGE};
 use super::endpoints::parameters;
 use super::grants::RefreshToken;
 use super::record::Parameters;
@@ -34,6 +35,9 @@ pub(super) async fn answer(State(core): State<Arc<Core>>, headers: HeaderMap, bo
             }
             (Some("authorization_code"), Some(client_id)) => core.redeem_code(&form, &client_id),
             (Some("refresh_token"), Some(client_id)) => core.refresh(&form, &client_id),
+            (Some("client_credentials"), Some(client_id)) => Ok(core.client_credentials(&form, &client_id)),
+            (Some(TOKEN_EXCHANGE), Some(client_id)) => core.token_for(&form, &client_id, "subject_token"),
+            (Some(JWT_BEARER), Some(client_id)) => core.token_for(&form, &client_id, "assertion"),
             _ => Err(Fault::error("unsupported_grant_type", "Unsupported grant_type")),
         },
     };
