@@ -1,5 +1,5 @@
 # Everything that a developer runs. The program itself is built by cargo alone.
-.PHONY: demo test testbed mesh-golden image clean
+.PHONY: demo test bench testbed mesh-golden image clean
 
 CARGO ?= cargo
 # Where cargo puts what it builds; an environment may have moved it.
@@ -20,6 +20,12 @@ test:
 	$(CARGO) build --workspace --bins
 	$(CARGO) test --workspace --lib --bins
 	$(TARGET)/debug/testbed run -- $(CARGO) test --test blackbox -- --test-threads 8 $(TESTS)
+
+# What a request costs beside what the frameworks cost by themselves: see docs/performance.md. Some minutes, on a
+# machine that has little else to do.
+bench:
+	@scripts/install-tools bench
+	@$(CARGO) bench --bench load
 
 # A Keycloak that stays for many runs of the black-box tests in another shell.
 testbed:
