@@ -105,6 +105,27 @@ fn each_mistake_is_named_with_its_path() {
             "sessions.redis.url",
             "credentials",
         ),
+        (
+            "/sessions",
+            redis(json!({"mode": "many"})),
+            "sessions.redis.mode",
+            "one of single, sentinel, cluster",
+        ),
+        ("/sessions", redis(json!({"mode": "sentinel"})), "sessions.redis.master", "is missing"),
+        ("/sessions", redis(json!({"master": "m"})), "sessions.redis.master", "mode is not sentinel"),
+        ("/sessions", redis(json!({"urls": ["redis://[::1]"]})), "sessions.redis.urls", "a single server"),
+        (
+            "/sessions",
+            redis(json!({"mode": "cluster", "urls": ["redis://[::1]"]})),
+            "sessions.redis.urls",
+            "url as well",
+        ),
+        (
+            "/sessions",
+            redis(json!({"mode": "cluster", "url": null, "urls": ["redis://[::1]", "x"]})),
+            "sessions.redis.urls[1]",
+            "must be redis://",
+        ),
         ("/sessions", redis(json!({"prefix": "{x}"})), "sessions.redis.prefix", "characters"),
         ("/sessions", redis(json!({"username": {"value": "bff"}})), "sessions.redis.password", "is missing"),
         (

@@ -10,13 +10,19 @@ use super::{
     errors::{At, ShapeErrors},
     secret::SecretSource,
 };
-use crate::session::redis::{RedisSettings, RedisTls};
+use crate::session::redis::{RedisMode, RedisSettings, RedisTls};
 
 #[derive(Deserr)]
 #[deserr(error = ShapeErrors, deny_unknown_fields)]
 pub(super) struct RedisSection {
     #[deserr(default)]
     url: Option<String>,
+    #[deserr(default)]
+    urls: Vec<String>,
+    #[deserr(default)]
+    mode: Mode,
+    #[deserr(default)]
+    master: Option<String>,
     #[deserr(default)]
     username: Option<SecretSource>,
     #[deserr(default)]
@@ -40,6 +46,16 @@ struct TlsSection {
     key_file: Option<String>,
 }
 
+/// How Redis is run.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Deserr)]
+#[deserr(error = ShapeErrors, rename_all = lowercase)]
+enum Mode {
+    #[default]
+    Single,
+    Sentinel,
+    Cluster,
+}
+
 const PREFIX: &str = "keycloak-bff:";
 
 impl RedisSection {
@@ -50,11 +66,10 @@ impl RedisSection {
         at: &At<'_>,
         checker: &mut Checker<'_>,
     ) -> Option<RedisSettings> {
-        let url_at = at.key("url");
-        let url = checker.required(self.url, &url_at);
-        let server = url.and_then(|url| server(&url, &url_at, checker));
-        let is_tls =
-            server.as_ref().is_some_and(|server| matches!(server.addr(), ConnectionAddr::TcpTls { .. }));
+        let named_mode = self.mode;
+        let mode = mode(named_mode, self.master, at, checker);
+        let servers = servers(self.url, self.urls, named_mode, at, checker);
+        let is_tls = servers.iter().all(|server| matches!(server.addr(), ConnectionAddr::TcpTls { .. }));
         let mut credential = |source: Option<SecretSource>, key| match source {
             Some(source) => source.credential(&at.key(key), checker),
             None => None,
@@ -66,8 +81,8 @@ impl RedisSection {
             checker.error(&at.key("password"), "is missing: there is a username");
         }
         let tls_at = at.key("tls");
-        if self.tls.is_some() && server.is_some() && !is_tls {
-            checker.error(&tls_at, "is there, and the url does not begin with rediss://");
+        if self.tls.is_some() && !is_tls {
+            checker.error(&tls_at, "is there, and not every url begins with rediss://");
         }
         let tls = self.tls.map(|tls| tls.check(&tls_at, checker)).unwrap_or_default();
         let is_word = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:/".contains(&byte);
@@ -75,8 +90,10 @@ impl RedisSection {
             let message = "must have 1 to 64 characters out of a-z, A-Z, 0-9 and - _ . : /";
             checker.error(&at.key("prefix"), message);
         }
+        (!servers.is_empty()).then_some(())?;
         Some(RedisSettings {
-            server: server?,
+            servers,
+            mode: mode?,
             tls,
             username,
             password,
@@ -85,6 +102,47 @@ impl RedisSection {
             at_hand: maximum,
         })
     }
+}
+
+/// The mode and, with Sentinels, the name of the master.
+fn mode(mode: Mode, master: Option<String>, at: &At<'_>, checker: &mut Checker<'_>) -> Option<RedisMode> {
+    let at = at.key("master");
+    match (mode, master) {
+        (Mode::Sentinel, master) => checker.required(master, &at).map(RedisMode::Sentinel),
+        (_, Some(_)) => {
+            checker.error(&at, "is there, and the mode is not sentinel");
+            None
+        }
+        (Mode::Single, None) => Some(RedisMode::Single),
+        (Mode::Cluster, None) => Some(RedisMode::Cluster),
+    }
+}
+
+/// The servers that are named, one by `url` or several by `urls`.
+fn servers(
+    url: Option<String>,
+    urls: Vec<String>,
+    mode: Mode,
+    at: &At<'_>,
+    checker: &mut Checker<'_>,
+) -> Vec<ConnectionInfo> {
+    let (url_at, urls_at) = (at.key("url"), at.key("urls"));
+    if mode == Mode::Single && !urls.is_empty() {
+        checker.error(&urls_at, "is for the modes sentinel and cluster; a single server has one url");
+        return Vec::new();
+    }
+    if let Some(url) = &url
+        && !urls.is_empty()
+    {
+        checker.error(&urls_at, "is there, and url as well");
+        return server(url, &url_at, checker).into_iter().collect();
+    }
+    if urls.is_empty() {
+        let url = checker.required(url, &url_at);
+        return url.and_then(|url| server(&url, &url_at, checker)).into_iter().collect();
+    }
+    let urls = urls.iter().enumerate();
+    urls.filter_map(|(index, url)| server(url, &urls_at.index(index), checker)).collect()
 }
 
 fn server(url: &str, at: &At<'_>, checker: &mut Checker<'_>) -> Option<ConnectionInfo> {

@@ -12,7 +12,7 @@ use crate::{
     policy::{PathPattern, Rule, Rules, SessionNeed},
     session::{
         SessionGroup,
-        redis::{RedisSettings, RedisStore, RedisTls},
+        redis::{RedisMode, RedisSettings, RedisStore, RedisTls},
     },
 };
 
@@ -23,7 +23,8 @@ fn test(issuer: &str) -> TestFlows {
     Arc::get_mut(&mut site.frontend).unwrap().rules = Rules::new(rules.into());
     flows_over(site, issuer, |clock| {
         let settings = RedisSettings {
-            server: format!("redis://127.0.0.1:{}", ports::free()).into_connection_info().unwrap(),
+            servers: vec![format!("redis://127.0.0.1:{}", ports::free()).into_connection_info().unwrap()],
+            mode: RedisMode::Single,
             tls: RedisTls::default(),
             username: None,
             password: None,

@@ -3,7 +3,7 @@ use std::{sync::atomic::Ordering, time::Duration};
 use futures_util::future::join_all;
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::{Live, Shared, scripts};
+use super::{Shared, scripts};
 use crate::clock::Timestamp;
 
 /// How much later than the server knows a session may have been used.
@@ -25,15 +25,16 @@ impl Shared {
         rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             rounds.tick().await;
-            if let Ok(live) = self.link.live().await {
-                self.write_pending(&live).await;
-                self.write_uses(&live, false).await;
+            if self.servers.away_for().is_zero() {
+                self.write_pending(self.way()).await;
+                self.write_uses(false).await;
             }
+            self.pending.forget_old();
         }
     }
 
     /// Writes the uses that are due, or all that the server does not know of.
-    pub(super) async fn write_uses(&self, live: &Live, all: bool) {
+    pub(super) async fn write_uses(&self, all: bool) {
         let now = self.clock.now();
         let due = self.cache.iter().filter_map(|(key, copy)| {
             let known = Timestamp::from_unix(copy.use_known.load(Ordering::Acquire));
@@ -46,8 +47,8 @@ impl Shared {
         for batch in due.chunks(BATCH) {
             let writes = batch.iter().map(async |(key, copy, used)| {
                 let keep = copy.session.lifetimes.idle + SLACK;
-                let write = scripts::touch(&self.keys.last_used(key), *used, keep);
-                if live.script::<i64>(&write).await.is_ok() {
+                let write = scripts::touch(&self.keys, key, *used, keep);
+                if self.way().send::<i64>(&write).await.is_ok() {
                     copy.use_known.fetch_max(used.as_unix(), Ordering::AcqRel);
                 }
             });

@@ -28,14 +28,13 @@ impl RedisStore {
     ) -> Result<Option<RedisLease>, StoreError> {
         let (shared, key) = (&self.shared, id.key());
         let holder = shared.random.token().map_err(|_| StoreError::Away("no randomness"))?;
-        let names = (shared.keys.session(&key), shared.keys.lease(&key));
-        let take = scripts::lease(&names.0, &names.1, version, &holder, LEASE);
+        let take = scripts::lease(&shared.keys, &key, version, &holder, LEASE);
         let watch = shared.cache.watch(key);
         loop {
             // Before the question, so that a change right after the answer is not missed.
             let mut changed = pin!(watch.notify.notified());
             changed.as_mut().enable();
-            match shared.link.live().await?.script::<i64>(&take).await? {
+            match shared.way().send::<i64>(&take).await? {
                 scripts::LEASE_TAKEN => return Ok(Some(shared.hold(key, holder))),
                 scripts::LEASE_OVERTAKEN => {
                     // The word of the change may be behind this answer.
@@ -58,19 +57,16 @@ impl Shared {
         let end = CancellationToken::new();
         let (shared, ended) = (Arc::clone(self), end.clone());
         tokio::spawn(async move {
-            let name = shared.keys.lease(&key);
             while ended.run_until_cancelled(sleep(EXTENSION)).await.is_some() {
-                shared.keep_lease(&name, &holder, Some(LEASE)).await;
+                shared.keep_lease(&key, &holder, Some(LEASE)).await;
             }
-            shared.keep_lease(&name, &holder, None).await;
+            shared.keep_lease(&key, &holder, None).await;
         });
         RedisLease { _end: end.drop_guard() }
     }
 
-    async fn keep_lease(&self, name: &str, holder: &str, keep: Option<Duration>) {
+    async fn keep_lease(&self, key: &SessionKey, holder: &str, keep: Option<Duration>) {
         // Without the server the lease runs out by itself.
-        if let Ok(live) = self.link.live().await {
-            let _ = live.script::<i64>(&scripts::keep_lease(name, holder, keep)).await;
-        }
+        let _ = self.way().send::<i64>(&scripts::keep_lease(&self.keys, key, holder, keep)).await;
     }
 }

@@ -7,17 +7,18 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
-use redis::{
-    AsyncConnectionConfig, FromRedisValue, Pipeline, PushInfo, PushKind, RedisError, RedisResult,
-    ScriptInvocation, ServerErrorKind, aio::MultiplexedConnection,
-};
+use redis::{ConnectionInfo, RedisError};
 use tokio::{
     sync::watch,
     time::{Instant, MissedTickBehavior, interval, sleep, timeout, timeout_at},
 };
-use tokio_util::sync::CancellationToken;
 
-use super::{Cache, Keys, RedisSettings, Shared, scripts};
+use super::{
+    Shared, Way,
+    live::{Live, heed},
+    sentinel,
+    settings::ConnectError,
+};
 use crate::session::StoreError;
 
 /// How often the server is asked for a sign of life.
@@ -28,10 +29,7 @@ const HEARTBEAT: Duration = Duration::from_millis(250);
 const LONGEST_SILENCE: Duration = Duration::from_secs(1);
 
 /// How long a connection may take to be made.
-const CONNECT: Duration = Duration::from_secs(2);
-
-/// How long an answer may take.
-const ANSWER: Duration = Duration::from_secs(2);
+pub(super) const CONNECT: Duration = Duration::from_secs(2);
 
 /// How long requests wait for a connection that was lost just now, before they are told so.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -39,8 +37,9 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// The time between tries to connect: short, as nothing works without, and growing to this.
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
-/// The connection to the server, made anew whenever it is lost.
+/// The connection to one server, made anew whenever it is lost.
 pub(super) struct Link {
+    place: Place,
     current: ArcSwapOption<Live>,
     changes: watch::Sender<()>,
     /// When the connection was lost, in milliseconds since `start`.
@@ -48,17 +47,20 @@ pub(super) struct Link {
     start: Instant,
 }
 
-/// A connection that stands, over which the server tells of every change.
-pub(super) struct Live {
-    connection: MultiplexedConnection,
-    closed: CancellationToken,
-    /// When the last heartbeat that was answered had been sent, in milliseconds since the link's start.
-    alive_at: AtomicU64,
+/// Where a link leads.
+pub(super) enum Place {
+    /// To this server.
+    Server(ConnectionInfo),
+    /// To whichever server these Sentinels say is the master of this name.
+    Master(Vec<ConnectionInfo>, String),
+    /// To this node of a cluster, of which there are others.
+    Node(ConnectionInfo),
 }
 
 impl Link {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(place: Place) -> Self {
         Self {
+            place,
             current: ArcSwapOption::empty(),
             changes: watch::Sender::new(()),
             lost_at: AtomicU64::new(0),
@@ -69,10 +71,7 @@ impl Link {
     /// Whether nothing can have changed at the server that this process was not told of, but for the last second.
     pub(super) fn is_fresh(&self) -> bool {
         let current = self.current.load();
-        current.as_ref().is_some_and(|live| {
-            let alive_at = Duration::from_millis(live.alive_at.load(Ordering::Acquire));
-            self.start.elapsed() < alive_at + LONGEST_SILENCE
-        })
+        current.as_ref().is_some_and(|live| self.start.elapsed() < live.alive_at() + LONGEST_SILENCE)
     }
 
     /// How long the server has been away; zero while it is there.
@@ -81,6 +80,11 @@ impl Link {
             return Duration::ZERO;
         }
         self.start.elapsed().saturating_sub(Duration::from_millis(self.lost_at.load(Ordering::Acquire)))
+    }
+
+    /// The connection, if it stands.
+    pub(super) fn current(&self) -> Option<Arc<Live>> {
+        self.current.load_full()
     }
 
     /// The connection. One that was lost just now is waited for.
@@ -100,81 +104,62 @@ impl Link {
         }
     }
 
-    async fn connect(
-        &self,
-        settings: &RedisSettings,
-        keys: &Keys,
-        cache: &Arc<Cache>,
-    ) -> Result<Live, Box<dyn std::error::Error + Send + Sync>> {
-        let closed = CancellationToken::new();
-        let alive_at = AtomicU64::new(self.now());
-        let pushes = (Arc::clone(cache), keys.clone(), closed.clone());
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(CONNECT))
-            .set_response_timeout(Some(ANSWER))
-            .set_push_sender(move |push: PushInfo| {
-                let (cache, keys, closed) = &pushes;
-                heed(push, cache, keys, closed);
-                Ok::<(), std::convert::Infallible>(())
-            });
-        let client = settings.client().await?;
-        let mut connection = client.get_multiplexed_async_connection_with_config(&config).await?;
-        let mut tracking = redis::cmd("CLIENT");
-        tracking.arg("TRACKING").arg("ON").arg("BCAST").arg("PREFIX").arg(keys.sessions_prefix());
-        tracking.exec_async(&mut connection).await?;
-        scripts::load(&mut connection).await?;
-        Ok(Live { connection, closed, alive_at })
+    async fn connect(&self, shared: &Shared) -> Result<Live, ConnectError> {
+        let (settings, keys) = (&shared.settings, &shared.keys);
+        let (server, is_replicated) = match &self.place {
+            Place::Server(server) => (server.clone(), false),
+            Place::Master(sentinels, name) => (sentinel::master(settings, sentinels, name).await?, true),
+            Place::Node(node) => (node.clone(), true),
+        };
+        let client = settings.client(&server).await?;
+        let pushes = (Arc::clone(&shared.cache), keys.clone());
+        let heed = move |push, closed: &_| heed(push, &pushes.0, &pushes.1, closed);
+        let live = Live::connect(&client, is_replicated, self.now(), heed).await?;
+        if let Place::Master(..) = self.place {
+            live.is_master().await?;
+        }
+        live.track(&keys.sessions_prefix()).await?;
+        Ok(live)
     }
 
     /// Asks for signs of life until there are none.
     async fn heartbeats(&self, live: &Live) {
         let mut ticks = interval(HEARTBEAT);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut connection = live.connection.clone();
         loop {
+            ticks.tick().await;
             let sent = self.now();
-            let ping = redis::cmd("PING");
-            let answer = tokio::select! {
-                answer = timeout(LONGEST_SILENCE, ping.exec_async(&mut connection)) => answer,
-                () = live.closed.cancelled() => return,
-            };
-            if !matches!(answer, Ok(Ok(()))) {
-                return;
-            }
-            live.alive_at.store(sent, Ordering::Release);
-            tokio::select! {
-                _ = ticks.tick() => {}
-                () = live.closed.cancelled() => return,
+            match timeout(LONGEST_SILENCE, live.ping()).await {
+                Ok(Ok(())) => live.set_alive_at(sent),
+                _ => return,
             }
         }
     }
 
-    fn now(&self) -> u64 {
-        u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX)
+    fn now(&self) -> Duration {
+        self.start.elapsed()
+    }
+
+    fn publish(&self, live: Option<Arc<Live>>) {
+        if live.is_none() {
+            let now = u64::try_from(self.now().as_millis()).unwrap_or(u64::MAX);
+            self.lost_at.store(now, Ordering::Release);
+        }
+        self.current.store(live);
+        self.changes.send_replace(());
     }
 }
 
 impl Shared {
-    /// Keeps the connection up until it is stopped.
-    pub(super) async fn keep_connected(&self) {
-        let Self { link, settings, keys, cache, .. } = self;
+    /// Keeps a link's connection up until it is stopped.
+    pub(super) async fn keep_connected(&self, link: &Link) {
         let mut pause = Duration::ZERO;
         loop {
-            match timeout(CONNECT, link.connect(settings, keys, cache)).await {
+            match timeout(CONNECT, link.connect(self)).await {
                 Ok(Ok(live)) => {
                     // From here on every change is told; what is at hand may be older.
-                    cache.begin();
-                    // Before anybody else gets the connection and asks for what these writes change.
-                    self.write_pending(&live).await;
-                    tracing::info!("the session store is there");
-                    let live = Arc::new(live);
-                    link.current.store(Some(Arc::clone(&live)));
-                    link.changes.send_replace(());
-                    link.heartbeats(&live).await;
-                    link.lost_at.store(link.now(), Ordering::Release);
-                    link.current.store(None);
-                    live.closed.cancel();
-                    tracing::warn!("the connection to the session store is lost");
+                    self.cache.begin();
+                    self.use_connection(link, Arc::new(live)).await;
                     pause = Duration::ZERO;
                 }
                 Ok(Err(error)) => tracing::warn!(%error, "the session store cannot be reached"),
@@ -184,60 +169,46 @@ impl Shared {
             pause = (pause * 2).clamp(Duration::from_millis(20), LONGEST_PAUSE);
         }
     }
-}
 
-impl Live {
-    /// Sends commands and gives their answers.
-    pub(super) async fn pipeline<T: FromRedisValue>(&self, pipeline: &Pipeline) -> Result<T, StoreError> {
-        let mut connection = self.connection.clone();
-        self.answer(pipeline.query_async(&mut connection)).await
-    }
-
-    /// Runs a script and gives its answer.
-    pub(super) async fn script<T: FromRedisValue>(
-        &self,
-        script: &ScriptInvocation<'_>,
-    ) -> Result<T, StoreError> {
-        let mut connection = self.connection.clone();
-        self.answer(script.invoke_async(&mut connection)).await
-    }
-
-    async fn answer<T>(&self, answer: impl Future<Output = RedisResult<T>>) -> Result<T, StoreError> {
-        tokio::select! {
-            answer = answer => answer.map_err(|error| self.failed(&error)),
-            () = self.closed.cancelled() => Err(StoreError::Away("the connection was lost")),
+    async fn use_connection(&self, link: &Link, live: Arc<Live>) {
+        let is_one_of_many = matches!(link.place, Place::Node(_));
+        if !is_one_of_many {
+            // Before anybody else gets the connection and asks for what these writes change.
+            self.write_again(Way::Over(&live)).await;
         }
-    }
-
-    fn failed(&self, error: &RedisError) -> StoreError {
-        if let redis::ErrorKind::Server(kind) = error.kind() {
-            // A server that may not write any more is another's replica by now.
-            if kind == ServerErrorKind::ReadOnly || kind == ServerErrorKind::MasterDown {
-                self.closed.cancel();
+        tracing::info!("the session store is there");
+        link.publish(Some(Arc::clone(&live)));
+        let later = async {
+            if is_one_of_many {
+                self.write_again(Way::By(&self.servers)).await;
             }
-            tracing::warn!(%error, "the session store refuses");
-            return StoreError::Away("the server refuses");
-        }
-        if error.is_timeout() { StoreError::Away("no answer") } else { StoreError::Away("no connection") }
-    }
-}
-
-/// Does what the server says unasked, before any answer that it sends afterwards is read.
-fn heed(push: PushInfo, cache: &Cache, keys: &Keys, closed: &CancellationToken) {
-    match push.kind {
-        PushKind::Invalidate => match push.data.into_iter().next() {
-            Some(redis::Value::Array(changed)) => {
-                for key in changed {
-                    match keys.session_of(&key) {
-                        Some(key) => cache.invalidate(&key),
-                        None => cache.begin(),
-                    }
+        };
+        tokio::join!(
+            async {
+                tokio::select! {
+                    () = link.heartbeats(&live) => {}
+                    () = live.closed() => {}
                 }
-            }
-            // Everything was deleted.
-            _ => cache.begin(),
-        },
-        PushKind::Disconnection => closed.cancel(),
-        _ => {}
+                link.publish(None);
+                live.close();
+                tracing::warn!("the connection to the session store is lost");
+            },
+            later
+        );
     }
+
+    /// Writes what could not be written, and what a server that took over may not have got.
+    async fn write_again(&self, way: Way<'_>) {
+        self.write_recent(way).await;
+        self.write_pending(way).await;
+    }
+}
+
+/// What an error of a step becomes for whoever asked for it.
+pub(super) fn store_error(error: &RedisError) -> StoreError {
+    if let redis::ErrorKind::Server(_) = error.kind() {
+        tracing::warn!(%error, "the session store refuses");
+        return StoreError::Away("the server refuses");
+    }
+    if error.is_timeout() { StoreError::Away("no answer") } else { StoreError::Away("no connection") }
 }

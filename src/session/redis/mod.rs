@@ -2,21 +2,25 @@
 //! that spare requests a round trip. No other room names the `redis` crate.
 
 mod cache;
+mod cluster;
 mod groups;
 mod idle;
 mod keys;
 mod lease;
 mod link;
+mod live;
 mod pending;
 mod record;
 mod scripts;
+mod sentinel;
+mod servers;
 mod settings;
 
 #[cfg(test)]
 mod tests;
 
 pub use lease::RedisLease;
-pub use settings::{Credential, RedisSettings, RedisTls};
+pub use settings::{Credential, RedisMode, RedisSettings, RedisTls};
 
 use std::sync::Arc;
 
@@ -32,9 +36,9 @@ use crate::{
 };
 use cache::Cache;
 use keys::Keys;
-use link::{Link, Live};
 use pending::{Pending, PendingWrites};
-use record::{FIELDS, MaybeStored, Records};
+use record::{FIELDS, Records, Stored};
+use servers::{Servers, Way};
 
 /// What is made of a session's tokens for its requests. It depends on the configuration of the replica that serves them, so
 /// that it is never stored.
@@ -59,13 +63,15 @@ pub struct RedisStore {
 struct Shared {
     settings: RedisSettings,
     keys: Keys,
-    link: Link,
+    servers: Servers,
     cache: Arc<Cache>,
     pending: PendingWrites,
     ring: Arc<KeyRing>,
     render: Box<Renderer>,
     random: SharedRandom,
     clock: SharedClock,
+    /// Ends every task.
+    stop: CancellationToken,
 }
 
 impl RedisStore {
@@ -77,9 +83,10 @@ impl RedisStore {
         random: SharedRandom,
         clock: SharedClock,
     ) -> Self {
+        let stop = CancellationToken::new();
         let shared = Arc::new(Shared {
             keys: Keys::new(&settings.prefix),
-            link: Link::new(),
+            servers: Servers::new(&settings),
             cache: Arc::new(Cache::new(settings.at_hand)),
             pending: PendingWrites::default(),
             settings,
@@ -87,11 +94,17 @@ impl RedisStore {
             render,
             random,
             clock,
+            stop: stop.clone(),
         });
-        let stop = CancellationToken::new();
         let (connected, stopped) = (Arc::clone(&shared), stop.clone());
         tokio::spawn(async move {
-            stopped.run_until_cancelled(connected.keep_connected()).await;
+            let connected = async {
+                match &connected.servers {
+                    Servers::One(link) => connected.keep_connected(link).await,
+                    Servers::Cluster(_) => Arc::clone(&connected).keep_map().await,
+                }
+            };
+            stopped.run_until_cancelled(connected).await;
         });
         let (idle, stopped) = (Arc::clone(&shared), stop.clone());
         tokio::spawn(async move { stopped.run_until_cancelled(idle.note_uses()).await });
@@ -101,7 +114,7 @@ impl RedisStore {
     /// See [`super::SessionStore::get`].
     pub(super) async fn get(&self, id: &SessionId) -> Result<Option<Arc<Session>>, StoreError> {
         let shared = &self.shared;
-        if shared.link.is_fresh()
+        if shared.servers.is_fresh()
             && let Some(copy) = shared.cache.get(&id.key())
             && !copy.session.is_expired(shared.clock.now())
         {
@@ -114,16 +127,19 @@ impl RedisStore {
     pub(super) async fn insert(&self, id: &SessionId, session: &Session) -> Result<(), StoreError> {
         let (shared, now) = (&self.shared, self.shared.clock.now());
         let fields = shared.records().fields(&*shared.random, id, session, &session.tokens())?;
-        let live = shared.link.live().await?;
-        let key = id.key();
+        let (key, way) = (id.key(), shared.way());
         let keep = session.lifetimes.idle + idle::SLACK;
-        let (name, last_used) = (shared.keys.session(&key), shared.keys.last_used(&key));
-        let write = scripts::insert(&name, &last_used, &fields, now, keep);
-        // The index is sent first: whoever takes the session out again finds all of it.
+        let write = scripts::insert(&shared.keys, &key, &fields, now, keep);
+        // The index first: whoever takes the session out again finds all of it.
         let entry = session.directory_entry(key);
-        let (indexed, written) =
-            tokio::join!(biased; shared.index(&live, &entry, session), live.pipeline::<()>(&write));
-        indexed.and(written)
+        let indexed = shared.index(way, &entry, session);
+        if let Servers::Cluster(_) = shared.servers {
+            indexed.await?;
+            return way.send::<i64>(&write).await.map(|_| ());
+        }
+        // One server does what comes over one connection in its order.
+        let (indexed, written) = tokio::join!(biased; indexed, way.send::<i64>(&write));
+        indexed.and(written.map(|_| ()))
     }
 
     /// See [`super::SessionStore::remove`] and [`super::SessionStore::remove_seen`]; says whether the session is over,
@@ -136,14 +152,14 @@ impl RedisStore {
         let shared = &self.shared;
         // Here it is over from now on, whatever the server says.
         shared.cache.remove(&entry.key);
-        let removed = match shared.link.live().await {
-            Ok(live) => shared.remove(&live, entry, version).await,
-            Err(error) => Err(error),
-        };
+        let removed = shared.end(shared.way(), entry, version).await;
         // Also what was read meanwhile.
         shared.cache.remove(&entry.key);
-        if removed.is_err() {
-            shared.pending.add(Pending::Remove { entry: entry.clone(), version });
+        let write = Pending::Remove { entry: entry.clone(), version };
+        match removed {
+            Ok(Removed::Now) => shared.pending.done(write),
+            Ok(Removed::Before | Removed::Not) => {}
+            Err(_) => shared.pending.add(write),
         }
         removed
     }
@@ -158,12 +174,8 @@ impl RedisStore {
     ) -> Result<Renewed, StoreError> {
         let (shared, key) = (&self.shared, id.key());
         let fields = shared.records().fields(&*shared.random, id, session, &tokens)?;
-        let write = scripts::renew(&shared.keys.session(&key), version, &fields, shared.clock.now());
-        let live = shared.link.live().await;
-        let written = match &live {
-            Ok(live) => live.script::<i64>(&write).await,
-            Err(error) => Err(error.clone()),
-        };
+        let (way, now) = (shared.way(), shared.clock.now());
+        let written = way.send::<i64>(&scripts::renew(&shared.keys, &key, version, &fields, now)).await;
         match written {
             Ok(scripts::GONE) => {
                 shared.cache.remove(&key);
@@ -176,11 +188,10 @@ impl RedisStore {
             Ok(_) => {
                 session.replace_tokens(tokens, version + 1);
                 shared.cache.invalidate(&key);
-                if let Ok(live) = &live
-                    && shared.ring.is_changing()
-                {
+                shared.pending.done(Pending::Renew { key, version, fields });
+                if shared.ring.is_changing() {
                     // Under the newest key as well, for the day when the old one is taken out of the ring.
-                    let _ = shared.index(live, &session.directory_entry(key), session).await;
+                    let _ = shared.index(way, &session.directory_entry(key), session).await;
                 }
                 Ok(Renewed::Stored)
             }
@@ -201,35 +212,32 @@ impl RedisStore {
         version: u64,
     ) -> Result<(), StoreError> {
         let (shared, key) = (&self.shared, id.key());
-        let write = scripts::fail(&shared.keys.session(&key), version, &Records::failures(session));
-        let written = shared.link.live().await?.script::<i64>(&write).await;
+        let write = scripts::fail(&shared.keys, &key, version, &Records::failures(session));
+        let written = shared.way().send::<i64>(&write).await;
         shared.cache.invalidate(&key);
         written.map(|_| ())
     }
 
     /// See [`super::SessionStore::use_once`].
     pub(super) async fn use_once(&self, what: Once, end: Timestamp) -> Result<Use, StoreError> {
-        let mut set = redis::pipe();
-        set.cmd("SET").arg(self.shared.keys.once(what)).arg(1).arg("NX");
-        set.arg("EX").arg(scripts::life(end, self.shared.clock.now()));
-        let (set,): (Option<String>,) = self.shared.link.live().await?.pipeline(&set).await?;
+        let life = scripts::life(end, self.shared.clock.now());
+        let set = scripts::command("SET", &self.shared.keys.once(what), (1, "NX", "EX", life));
+        let set: Option<String> = self.shared.way().send(&set).await?;
         Ok(if set.is_some() { Use::First } else { Use::Again })
     }
 
     /// See [`super::SessionStore::was_used`].
     pub(super) async fn was_used(&self, what: Once) -> Result<bool, StoreError> {
-        let mut exists = redis::pipe();
-        exists.cmd("EXISTS").arg(self.shared.keys.once(what));
-        let (exists,) = self.shared.link.live().await?.pipeline(&exists).await?;
-        Ok(exists)
+        self.shared
+            .way()
+            .send(&scripts::command("EXISTS", &self.shared.keys.once(what), scripts::NOTHING))
+            .await
     }
 
     /// Writes what is still to be written, before the program ends.
     pub(super) async fn finish(&self) {
-        if let Ok(live) = self.shared.link.live().await {
-            self.shared.write_pending(&live).await;
-            self.shared.write_uses(&live, true).await;
-        }
+        self.shared.write_pending(self.shared.way()).await;
+        self.shared.write_uses(true).await;
     }
 }
 
@@ -245,6 +253,11 @@ pub(super) enum Removed {
 }
 
 impl Shared {
+    /// The way that everybody goes.
+    fn way(&self) -> Way<'_> {
+        Way::By(&self.servers)
+    }
+
     fn records(&self) -> Records<'_> {
         Records { ring: &self.ring, render: &*self.render }
     }
@@ -252,12 +265,8 @@ impl Shared {
     async fn read(&self, id: &SessionId) -> Result<Option<Arc<Session>>, StoreError> {
         let key = id.key();
         let mark = self.cache.mark(&key);
-        let stored = match self.link.live().await {
-            Ok(live) => self.fetch(&live, &key).await,
-            Err(error) => Err(error),
-        };
-        match stored {
-            Ok(MaybeStored(stored)) => {
+        match self.fetch(self.way(), &key).await {
+            Ok(stored) => {
                 let Some(loaded) = stored.and_then(|stored| self.records().open(id, stored)) else {
                     self.cache.remove(&key);
                     return Ok(None);
@@ -269,35 +278,19 @@ impl Shared {
         }
     }
 
-    async fn fetch(&self, live: &Live, key: &SessionKey) -> Result<MaybeStored, StoreError> {
-        let mut read = redis::pipe();
-        read.cmd("HMGET").arg(self.keys.session(key)).arg(&FIELDS[..]);
-        read.cmd("GET").arg(self.keys.last_used(key));
-        live.pipeline(&read).await
+    async fn fetch(&self, way: Way<'_>, key: &SessionKey) -> Result<Option<Stored>, StoreError> {
+        let (session, last_use) = (scripts::read(&self.keys, key), scripts::read_last_use(&self.keys, key));
+        let (session, last_use) =
+            tokio::join!(biased; way.send::<record::Hash>(&session), way.send::<Option<u64>>(&last_use));
+        Ok(Stored::read(session?, last_use?))
     }
 
     /// A session at hand that the server, when it was last heard of, had nothing against.
     fn in_grace(&self, key: &SessionKey) -> Option<Arc<Session>> {
-        if self.settings.grace.is_some_and(|grace| self.link.away_for() >= grace) {
+        if self.settings.grace.is_some_and(|grace| self.servers.away_for() >= grace) {
             return None;
         }
         let session = Arc::clone(&self.cache.get(key)?.session);
         (!session.is_expired(self.clock.now())).then_some(session)
-    }
-
-    async fn remove(
-        &self,
-        live: &Live,
-        entry: &DirectoryEntry,
-        version: Option<u64>,
-    ) -> Result<Removed, StoreError> {
-        let (session, last_used) = (self.keys.session(&entry.key), self.keys.last_used(&entry.key));
-        let removed = match live.script::<i64>(&scripts::remove(&session, &last_used, version)).await? {
-            scripts::OVERTAKEN => return Ok(Removed::Not),
-            scripts::GONE => Removed::Before,
-            _ => Removed::Now,
-        };
-        self.unindex(live, entry).await?;
-        Ok(removed)
     }
 }

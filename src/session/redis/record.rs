@@ -1,6 +1,5 @@
 use std::{sync::Arc, time::Duration};
 
-use redis::{FromRedisValue, ParsingError, Value};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use serde_json::Map;
@@ -72,25 +71,20 @@ pub(super) struct Stored {
 /// The names of a session's fields, in the order in which they are read.
 pub(super) const FIELDS: [&str; 4] = ["v", "d", "t", "f"];
 
-/// The answers to the read of a session's fields and of its last use, if it is there.
-pub(super) struct MaybeStored(pub(super) Option<Stored>);
+/// A session's fields as they are read.
+pub(super) type Hash = (Option<u64>, Option<Vec<u8>>, Option<Vec<u8>>, Option<String>);
 
-impl FromRedisValue for MaybeStored {
-    fn from_redis_value(value: Value) -> Result<Self, ParsingError> {
-        type Hash = (Option<u64>, Option<Vec<u8>>, Option<Vec<u8>>, Option<String>);
-        let ((version, directory, access, failures), last_used): (Hash, Option<u64>) =
-            FromRedisValue::from_redis_value(value)?;
-        let stored = || {
-            Some(Stored {
-                version: version?,
-                directory: directory?,
-                access: access?,
-                failures: failures?,
-                // Its key goes when the session was not used for too long.
-                last_used: Timestamp::from_unix(last_used?),
-            })
-        };
-        Ok(Self(stored()))
+impl Stored {
+    /// The session of these answers, if it is there.
+    pub(super) fn read((version, directory, access, failures): Hash, last_use: Option<u64>) -> Option<Self> {
+        Some(Self {
+            version: version?,
+            directory: directory?,
+            access: access?,
+            failures: failures?,
+            // Its key goes when the session was not used for too long.
+            last_used: Timestamp::from_unix(last_use?),
+        })
     }
 }
 

@@ -1,13 +1,17 @@
 use std::{fmt, io, path::PathBuf, time::Duration};
 
-use redis::{ClientTlsConfig, ConnectionAddr, ConnectionInfo, ProtocolVersion, TlsCertificates};
+use redis::{
+    ClientTlsConfig, ConnectionAddr, ConnectionInfo, ProtocolVersion, RedisConnectionInfo, TlsCertificates,
+};
 use secrecy::{ExposeSecret, SecretString};
 
 /// Where Redis or Valkey is, and what is kept there.
 #[derive(Clone)]
 pub struct RedisSettings {
-    /// The server.
-    pub server: ConnectionInfo,
+    /// The server; the Sentinels; some nodes of the cluster.
+    pub servers: Vec<ConnectionInfo>,
+    /// Which of these they are.
+    pub mode: RedisMode,
     /// The files that TLS needs, where the server is spoken to over TLS.
     pub tls: RedisTls,
     /// The name of the ACL user, if not the default one.
@@ -21,6 +25,17 @@ pub struct RedisSettings {
     pub grace: Option<Duration>,
     /// How many sessions are kept at hand.
     pub at_hand: usize,
+}
+
+/// How Redis is run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RedisMode {
+    /// One server.
+    Single,
+    /// Sentinels that know the master of this name.
+    Sentinel(String),
+    /// A cluster.
+    Cluster,
 }
 
 /// A credential, or the file that holds it and may change.
@@ -54,16 +69,29 @@ impl Credential {
 }
 
 impl RedisSettings {
-    /// A client that signs in with what the files hold at this moment.
-    pub(super) async fn client(&self) -> Result<redis::Client, Box<dyn std::error::Error + Send + Sync>> {
-        let mut settings = self.server.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
+    /// A client of a server that signs in with what the files hold at this moment.
+    pub(super) async fn client(&self, server: &ConnectionInfo) -> Result<redis::Client, ConnectError> {
+        let mut settings = server.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
+        // One command less that an ACL user must be allowed.
+        settings = settings.set_skip_set_lib_name();
         if let Some(username) = &self.username {
             settings = settings.set_username(username.read().await?.expose_secret());
         }
         if let Some(password) = &self.password {
             settings = settings.set_password(password.read().await?.expose_secret());
         }
-        let server = self.server.clone().set_redis_settings(settings);
+        self.client_as(server.clone().set_redis_settings(settings)).await
+    }
+
+    /// A client of a Sentinel. Those are asked without credentials.
+    pub(super) async fn sentinel_client(
+        &self,
+        sentinel: &ConnectionInfo,
+    ) -> Result<redis::Client, ConnectError> {
+        self.client_as(sentinel.clone().set_redis_settings(RedisConnectionInfo::default())).await
+    }
+
+    async fn client_as(&self, server: ConnectionInfo) -> Result<redis::Client, ConnectError> {
         if !matches!(server.addr(), ConnectionAddr::TcpTls { .. }) {
             return Ok(redis::Client::open(server)?);
         }
@@ -82,10 +110,28 @@ impl RedisSettings {
     }
 }
 
+/// Why there is no connection.
+pub(super) type ConnectError = Box<dyn std::error::Error + Send + Sync>;
+
+/// The same server as `like`, spoken to in the same way, at another address.
+pub(super) fn at_address(like: &ConnectionInfo, host: String, port: u16) -> ConnectionInfo {
+    let address = match like.addr() {
+        ConnectionAddr::TcpTls { .. } => {
+            ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None }
+        }
+        _ => ConnectionAddr::Tcp(host, port),
+    };
+    like.clone().set_addr(address)
+}
+
 impl fmt::Debug for RedisSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RedisSettings")
-            .field("server", &self.server.addr().to_string())
+            .field(
+                "servers",
+                &self.servers.iter().map(|server| server.addr().to_string()).collect::<Vec<_>>(),
+            )
+            .field("mode", &self.mode)
             .field("prefix", &self.prefix)
             .field("grace", &self.grace)
             .field("at_hand", &self.at_hand)

@@ -41,6 +41,12 @@ impl Redis {
         self.port
     }
 
+    /// The value of an argument that it was started with.
+    pub(crate) fn argument(&self, name: &str) -> String {
+        let at = self.arguments.iter().position(|argument| argument == name);
+        at.and_then(|at| self.arguments.get(at + 1)).expect("it was started with this argument").clone()
+    }
+
     /// Its address.
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
@@ -76,6 +82,13 @@ impl Redis {
     pub async fn stop(&mut self) {
         if let Some(mut process) = self.process.take() {
             process.stop().await;
+        }
+    }
+
+    /// Kills it in the middle of what it does.
+    pub fn kill(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.kill();
         }
     }
 
@@ -115,19 +128,20 @@ impl Redis {
     }
 }
 
-/// A command over a connection of its own. The answer is read until the server has nothing more to say.
-async fn command_to(port: u16, words: &[&str]) -> String {
+/// A command over a connection of its own, and the answer as it comes over the wire.
+pub(crate) async fn command_to(port: u16, words: &[&str]) -> String {
     let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)).await else { return String::new() };
     let mut request = format!("*{}\r\n", words.len()).into_bytes();
     for word in words {
         request.extend(format!("${}\r\n{word}\r\n", word.len()).into_bytes());
     }
-    // The server closes the connection after it has answered both.
-    request.extend(b"*1\r\n$4\r\nQUIT\r\n");
-    let mut answer = Vec::new();
-    if stream.write_all(&request).await.is_err() || stream.read_to_end(&mut answer).await.is_err() {
+    // The server answers what it has read before it notices the end.
+    if stream.write_all(&request).await.is_err() || stream.shutdown().await.is_err() {
         return String::new();
     }
-    let answer = String::from_utf8_lossy(&answer).into_owned();
-    answer.strip_suffix("+OK\r\n").map(str::to_owned).unwrap_or(answer)
+    let mut answer = Vec::new();
+    if stream.read_to_end(&mut answer).await.is_err() {
+        return String::new();
+    }
+    String::from_utf8_lossy(&answer).into_owned()
 }
