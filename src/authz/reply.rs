@@ -60,7 +60,7 @@ fn answer_workload(answer: &MeshAnswer, request_id: &str) -> CheckResponse {
     let mut headers = vec![("content-type", "application/json".to_owned())];
     let refusal = match &answer.outcome {
         Ok(given) => {
-            return denied(code::PERMISSION_DENIED, 200, None, headers, given.shown().to_string());
+            return denied(code::PERMISSION_DENIED, 200, None, headers, given.json(None));
         }
         Err(refusal) => refusal,
     };

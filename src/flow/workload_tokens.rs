@@ -1,6 +1,7 @@
 use std::{sync::Arc, time::Duration};
 
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::Value;
 use url::form_urlencoded;
 
 use super::{Flows, OnBehalfError};
@@ -242,21 +243,45 @@ pub fn log_workload_token(
     }
 }
 
+/// What a workload is told, as JSON.
+#[derive(Serialize)]
+struct Told<'a> {
+    access_token: &'a str,
+    token_type: &'static str,
+    expires_in: u64,
+    expires_at: u64,
+    scope: &'a str,
+    audience: Audience<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    issued_token_type: Option<&'static str>,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Audience<'a> {
+    OfToken(&'a Value),
+    AskedFor(&'a str),
+}
+
 impl GivenToken {
-    /// What the workload is told: never a refresh token.
-    pub fn shown(&self) -> Value {
+    /// What the workload is told: never a refresh token. `issued_token_type` is what the answer to a token exchange has
+    /// besides (RFC 8693 section 2.2.1).
+    pub fn json(&self, issued_token_type: Option<&'static str>) -> String {
         let settings = &self.client.settings;
         let audience = match (&self.token.audience, &settings.audience) {
-            (Value::Null, Some(audience)) => Value::from(audience.as_str()),
-            (audience, _) => audience.clone(),
+            (Value::Null, Some(audience)) => Audience::AskedFor(audience),
+            (audience, _) => Audience::OfToken(audience),
         };
-        json!({
-            "access_token": self.token.access_token(),
-            "token_type": "Bearer",
-            "expires_in": self.token.life(self.given_at).as_secs(),
-            "expires_at": self.token.expires_at.as_unix(),
-            "scope": self.token.scope.as_deref().unwrap_or(&settings.scope),
-            "audience": audience,
-        })
+        let told = Told {
+            access_token: self.token.access_token(),
+            token_type: "Bearer",
+            expires_in: self.token.life(self.given_at).as_secs(),
+            expires_at: self.token.expires_at.as_unix(),
+            scope: self.token.scope.as_deref().unwrap_or(&settings.scope),
+            audience,
+            issued_token_type,
+        };
+        // Texts, numbers and JSON: nothing in it can fail to become JSON.
+        serde_json::to_string(&told).unwrap_or_default()
     }
 }

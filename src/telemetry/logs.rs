@@ -53,7 +53,11 @@ pub fn parse_levels(text: &str) -> Result<Targets, LogLevelError> {
 pub fn init(settings: &LogSettings) {
     let layer = match settings.format {
         LogFormat::Text => fmt::layer().with_writer(io::stderr).with_ansi(false).boxed(),
-        LogFormat::Json => fmt::layer().json().flatten_event(true).with_writer(io::stderr).boxed(),
+        // There are no spans, so none are looked for at each line.
+        LogFormat::Json => {
+            let layer = fmt::layer().json().flatten_event(true);
+            layer.with_current_span(false).with_span_list(false).with_writer(io::stderr).boxed()
+        }
     };
     let _ = tracing_subscriber::registry().with(layer.with_filter(settings.levels.clone())).try_init();
 }

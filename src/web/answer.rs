@@ -28,7 +28,10 @@ impl Reply {
     }
 
     pub(super) fn json(status: StatusCode, body: String) -> Self {
-        Self::new(status).header(header::CONTENT_TYPE, "application/json").body(body)
+        let mut reply = Self::new(status).body(body);
+        let content_type = HeaderValue::from_static("application/json");
+        reply.0.headers_mut().insert(header::CONTENT_TYPE, content_type);
+        reply
     }
 
     pub(super) fn html(status: StatusCode, body: String) -> Self {

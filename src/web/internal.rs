@@ -38,12 +38,8 @@ pub(super) async fn serve(State(flows): State<Arc<Flows>>, request: HttpRequest)
     log_workload_token(request_id.as_str(), workload.as_ref(), outcome.as_ref());
     let reply = match outcome {
         Ok(given) => {
-            let mut body = given.shown();
-            if parts.method == Method::POST {
-                // RFC 8693 section 2.2.1.
-                body["issued_token_type"] = ACCESS_TOKEN.into();
-            }
-            Reply::json(StatusCode::OK, body.to_string())
+            let issued_token_type = (parts.method == Method::POST).then_some(ACCESS_TOKEN);
+            Reply::json(StatusCode::OK, given.json(issued_token_type))
         }
         Err(refusal) => refuse(&refusal, request_id.as_str()),
     };
