@@ -2,7 +2,7 @@
 
 use crate::certificates::Authority;
 use crate::{files, tools};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
@@ -97,6 +97,23 @@ impl Overlay {
         files::replace(&mut config, &[(SECRETS.to_owned(), format!("{}{SECRETS}", dir.display()))]);
         config
     }
+}
+
+/// The listener or cluster of an Envoy configuration with this name.
+pub fn part<'a>(envoy: &'a mut Value, list: &str, name: &str) -> &'a mut Value {
+    let parts = envoy["static_resources"][list].as_array_mut().into_iter().flatten();
+    parts.into_iter().find(|part| part["name"] == name).unwrap_or_else(|| panic!("no {name} in {list}"))
+}
+
+/// Where an Envoy listener listens.
+pub fn set_address(listener: &mut Value, port: u16) {
+    listener["address"]["socket_address"] = json!({"address": "127.0.0.1", "port_value": port});
+}
+
+/// Where the one endpoint of an Envoy cluster is.
+pub fn set_endpoint(cluster: &mut Value, port: u16) {
+    let endpoint = &mut cluster["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"];
+    endpoint["address"]["socket_address"] = json!({"address": "127.0.0.1", "port_value": port});
 }
 
 /// A YAML text as a value.

@@ -6,6 +6,7 @@ pub use admin::{AdminApi, Realm};
 
 use crate::process::Process;
 use crate::{ports, tools};
+use serde_json::Value;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
@@ -24,6 +25,8 @@ pub struct Keycloak {
     process: Process,
     home: TempDir,
     port: u16,
+    /// The port by which its addresses name it.
+    public_port: u16,
     management_port: u16,
 }
 
@@ -35,17 +38,38 @@ impl Keycloak {
 
     /// Starts a server on `port` of loopback and waits until it is ready.
     pub async fn start_on(port: u16) -> Self {
+        Self::start_in(new_home(), port, port).await
+    }
+
+    /// Starts a server on a free port that imports these realms at its start, and whose addresses name another port of
+    /// loopback, which must lead to it.
+    pub async fn start_with_realms(public_port: u16, realms: &[Value]) -> Self {
         let home = new_home();
+        let import = home.path().join("data/import");
+        fs::create_dir_all(&import).expect("a directory");
+        for realm in realms {
+            let name = realm["realm"].as_str().expect("a realm has a name");
+            fs::write(import.join(format!("{name}.json")), realm.to_string()).expect("a file can be written");
+        }
+        Self::start_in(home, ports::free(), public_port).await
+    }
+
+    async fn start_in(home: TempDir, port: u16, public_port: u16) -> Self {
         let management_port = ports::free();
-        let process = launch(home.path(), port, management_port);
-        let mut server = Self { process, home, port, management_port };
+        let process = launch(home.path(), port, public_port, management_port);
+        let mut server = Self { process, home, port, public_port, management_port };
         server.ready().await;
         server
     }
 
+    /// The port that it listens on.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// Its address, by the name that its issuers carry.
     pub fn url(&self) -> String {
-        format!("http://localhost:{}", self.port)
+        format!("http://localhost:{}", self.public_port)
     }
 
     /// Its admin API.
@@ -60,7 +84,7 @@ impl Keycloak {
 
     /// Starts it again on the same port with the same database, after it was stopped or killed.
     pub async fn start_again(&mut self) {
-        self.process = launch(self.home.path(), self.port, self.management_port);
+        self.process = launch(self.home.path(), self.port, self.public_port, self.management_port);
         self.ready().await;
     }
 
@@ -88,12 +112,15 @@ fn new_home() -> TempDir {
     home
 }
 
-fn launch(home: &Path, port: u16, management_port: u16) -> Process {
+fn launch(home: &Path, port: u16, public_port: u16, management_port: u16) -> Process {
     let mut command = Command::new(home.join("bin/kc.sh"));
     command.args(["start", "--optimized", "--cache=local", "--http-enabled=true", "--http-host=127.0.0.1"]);
-    command.arg(format!("--hostname=http://localhost:{port}"));
+    command.arg(format!("--hostname=http://localhost:{public_port}"));
     command.arg(format!("--http-port={port}"));
     command.arg(format!("--http-management-port={management_port}"));
+    if home.join("data/import").exists() {
+        command.arg("--import-realm");
+    }
     command.env("JAVA_OPTS_KC_HEAP", "-Xms128m -Xmx512m");
     Process::spawn("keycloak", &mut command, home)
 }
