@@ -200,3 +200,11 @@ async fn secrets_come_from_files_and_from_the_environment() {
         .await;
     signed_in(&stand, "alice").await;
 }
+
+#[test]
+fn the_program_says_which_version_it_is() {
+    let output = run(&["--version"], &Environment::new());
+    assert!(output.status.success());
+    let version = format!("keycloak-bff {}", env!("CARGO_PKG_VERSION"));
+    assert!(text(&output).starts_with(&version), "{}", text(&output));
+}

@@ -50,8 +50,12 @@ pub fn chromium() -> PathBuf {
     installed(PathBuf::from("/usr/bin/chromium"))
 }
 
-/// The program under test. Cargo puts it beside the test bed's own binary, and tests one directory below.
+/// The program under test. Cargo puts it beside the test bed's own binary, and tests one directory below. Another one, the
+/// image's for example, is named by `KEYCLOAK_BFF_TEST_PROGRAM`.
 pub fn keycloak_bff() -> PathBuf {
+    if let Some(other) = std::env::var_os("KEYCLOAK_BFF_TEST_PROGRAM") {
+        return installed(PathBuf::from(other));
+    }
     let own = std::env::current_exe().expect("the path of the running program");
     let found =
         own.ancestors().skip(1).take(2).map(|dir| dir.join("keycloak-bff")).find(|path| path.is_file());
