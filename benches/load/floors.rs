@@ -2,7 +2,8 @@
 
 use std::{fs, path::Path};
 
-use axum::Router;
+use axum::{Router, routing::get};
+use bytes::Bytes;
 use keycloak_bff::authz::api::envoy::service::auth::v3::{
     CheckRequest, CheckResponse,
     authorization_server::{Authorization, AuthorizationServer},
@@ -43,9 +44,15 @@ pub async fn grpc(port: &str, reply: &Path) {
     served.expect("the floor serves until it is killed");
 }
 
-/// Serves HTTP with a handler that does nothing.
-pub async fn http(port: &str) {
-    let service = Router::new().fallback(async || ());
+/// Where [`http`] answers with what is in its file.
+pub const ANSWER: &str = "/answer";
+
+/// Serves HTTP with a handler that does nothing, and at [`ANSWER`] with one that gives everyone the text in this file.
+pub async fn http(port: &str, answer: &Path) {
+    let answer = Bytes::from(fs::read(answer).expect("the answer can be read"));
+    let headers = [("content-type", "application/json"), ("cache-control", "no-store")];
+    let service = Router::new().route(ANSWER, get(async move || (headers, answer)));
+    let service = service.fallback(async || ());
     axum::serve(listen(port).await, service).await.expect("the floor serves until it is killed");
 }
 

@@ -31,7 +31,7 @@ fn main() -> ExitCode {
     let runtime = runtime::Builder::new_current_thread().enable_all().build().expect("a runtime can be made");
     match arguments.as_slice() {
         [floors::GRPC, port, reply] => runtime.block_on(floors::grpc(port, Path::new(reply))),
-        [floors::HTTP, port] => runtime.block_on(floors::http(port)),
+        [floors::HTTP, port, answer] => runtime.block_on(floors::http(port, Path::new(answer))),
         // `cargo bench` says so; `cargo test --benches` does not.
         list if list.contains(&"--bench") => return runtime.block_on(run()),
         _ => println!("nothing is measured without --bench: run `make bench`"),

@@ -75,6 +75,11 @@ pub async fn check(target: &Target) -> CheckResponse {
     CheckResponse::decode(message).expect("the reply is one")
 }
 
+/// The text of an answer.
+pub async fn body(target: &Target) -> Vec<u8> {
+    send(target).await.body
+}
+
 async fn send(target: &Target) -> Answer {
     let connection = TcpStream::connect(("127.0.0.1", target.port)).await.expect("the target accepts");
     let (client, connection) = h2::client::handshake(connection).await.expect("the target speaks HTTP/2");

@@ -1,6 +1,11 @@
 //! The program with a user who is signed in, its neighbours, and the floors.
 
-use std::{env, fs, path::PathBuf, process::Command, time::Duration};
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
 
 use keycloak_bff_testbed::{
     Provider, UserAgent, envoy::Ports, files, ports, process::Process, program::Program, wait,
@@ -8,10 +13,7 @@ use keycloak_bff_testbed::{
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::{
-    cluster::{AUDIENCE, Cluster},
-    floors,
-};
+use crate::cluster::{AUDIENCE, Cluster};
 
 /// Longer than the comparison takes: nothing is renewed meanwhile.
 const TOKEN_LIFE: Duration = Duration::from_secs(3600);
@@ -77,25 +79,15 @@ impl Servers {
         file
     }
 
-    /// Runs this program again as a floor.
-    pub async fn floor(&self, task: &str, more: &[&str]) -> Floor {
+    /// Runs this program again as a floor, whose answer is in this file.
+    pub async fn floor(&self, task: &str, answer: &Path) -> Floor {
         let port = ports::free();
         let own = env::current_exe().expect("the path of the running program");
         let mut command = Command::new(own);
-        command.arg(task).arg(port.to_string()).args(more);
+        command.arg(task).arg(port.to_string()).arg(answer);
         let mut process = Process::spawn(task, &mut command, self.dir.path());
         process.ready(START, async || wait::accepts(port).await).await;
         Floor { process, port }
-    }
-
-    /// The floor of gRPC, whose reply is in this file.
-    pub async fn grpc_floor(&self, reply: &std::path::Path) -> Floor {
-        self.floor(floors::GRPC, &[reply.to_str().expect("the path is text")]).await
-    }
-
-    /// The floor of HTTP.
-    pub async fn http_floor(&self) -> Floor {
-        self.floor(floors::HTTP, &[]).await
     }
 }
 

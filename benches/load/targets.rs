@@ -5,7 +5,7 @@ use std::{fs::File, path::PathBuf};
 use prost::Message as _;
 
 use crate::{
-    cpu,
+    cpu, floors,
     measure::Comparison,
     reply::{self, Expected},
     requests,
@@ -66,7 +66,9 @@ pub async fn compare() {
     let account = model_token(&servers, process, "model token, service account", account);
 
     let reply = servers.file("reply", &reply::check(&plain).await.encode_to_vec());
-    let (grpc, http) = (servers.grpc_floor(&reply).await, servers.http_floor().await);
+    let answer = servers.file("answer", &reply::body(&key).await);
+    let (grpc, http) =
+        (servers.floor(floors::GRPC, &reply).await, servers.floor(floors::HTTP, &answer).await);
     let grpc_floor = Target {
         name: "gRPC floor",
         process: grpc.process.id(),
@@ -75,7 +77,22 @@ pub async fn compare() {
         log: None,
         ..check(&servers, process, "", "/api/orders", None)
     };
-    let http_floor = http_floor(&http);
+    let http_floor = http_floor_of(&http);
+    let same_answer = Target {
+        name: "HTTP floor, same answer",
+        path: floors::ANSWER,
+        headers: key.headers.clone(),
+        expected: Expected::ModelToken,
+        ..http_floor_of(&http)
+    };
+    // A token is a long header, which the framework reads whatever becomes of it.
+    let same_request = Target {
+        name: "HTTP floor, same request and answer",
+        path: floors::ANSWER,
+        expected: Expected::ModelToken,
+        headers: account.headers.clone(),
+        ..http_floor_of(&http)
+    };
 
     let comparisons = [
         (&plain, &grpc_floor),
@@ -84,7 +101,9 @@ pub async fn compare() {
         (&ml, &plain),
         (&exchange, &plain),
         (&key, &http_floor),
+        (&key, &same_answer),
         (&account, &http_floor),
+        (&account, &same_request),
     ];
     let mut rows = Vec::with_capacity(comparisons.len());
     for (one, other) in comparisons {
@@ -158,7 +177,7 @@ fn model_token(servers: &Servers, process: u32, name: &'static str, credential: 
     }
 }
 
-fn http_floor(floor: &Floor) -> Target {
+fn http_floor_of(floor: &Floor) -> Target {
     Target {
         name: "HTTP floor",
         process: floor.process.id(),
