@@ -1,6 +1,6 @@
 //! Workloads of a mesh, which an Envoy that ends their mutual TLS names; and who may speak for them.
 
-use crate::steps::{access_token, claims, ext_authz, is_signed_in, signed_in};
+use crate::steps::{access_token, claims, ext_authz, is_signed_in, patient, patient_envoy, signed_in};
 use keycloak_bff_testbed::certificates::{self, Authority, Certificate};
 use keycloak_bff_testbed::{Stand, UserAgent, files, ports, wait};
 use reqwest::{Client, Method};
@@ -104,8 +104,10 @@ async fn over_a_unix_socket(mesh: &Mesh, edit: impl FnOnce(&mut Value) + Send + 
         .program(move |config| {
             config["listeners"]["grpc"] = json!(format!("unix:{}", socket.display()));
             allow_trainer(config);
+            patient(config);
             edit(config);
         })
+        .envoy(patient_envoy)
         .envoy(mesh.listener())
         .envoy(move |envoy| *endpoint(envoy) = json!({"pipe": {"path": path}}))
         .start()

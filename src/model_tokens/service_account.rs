@@ -5,7 +5,6 @@ use serde_json::{Map, Value};
 use super::{Workload, WorkloadError};
 use crate::{
     clock::{SharedClock, Timestamp},
-    crypto::sha256,
     oidc::{IssuedTokenError, SignatureError, TokenIssuer, audiences},
     session::Remembered,
 };
@@ -36,12 +35,11 @@ impl ServiceAccounts {
         Self { issuer, audience, known: Remembered::new(MAXIMUM, Arc::clone(&clock)), clock }
     }
 
-    /// Whose token this is.
-    pub(super) async fn identify(&self, token: &str) -> Result<Workload, WorkloadError> {
-        let key = sha256(token.as_bytes());
+    /// Whose token this is; `digest` is its SHA-256 digest.
+    pub(super) async fn identify(&self, token: &str, digest: [u8; 32]) -> Result<Workload, WorkloadError> {
         // Looked at before the keys are used: a set that comes in between counts as another.
         let generation = self.issuer.key_generation();
-        if let Some((verified_by, workload)) = self.known.get(&key)
+        if let Some((verified_by, workload)) = self.known.get(&digest)
             && verified_by == generation
         {
             return Ok(workload);
@@ -52,7 +50,7 @@ impl ServiceAccounts {
                 if let Some(end) = claims.get("exp").and_then(Value::as_u64) {
                     let end = Timestamp::from_unix(end).min(self.clock.now() + LIFETIME);
                     // Without room for it, it is verified again the next time.
-                    let _ = self.known.put(key, (generation, workload.clone()), end, |_, latest| latest);
+                    let _ = self.known.put(digest, (generation, workload.clone()), end, |_, latest| latest);
                 }
                 Ok(workload)
             }

@@ -14,7 +14,6 @@ use tokio::{sync::Mutex, time::timeout};
 use super::{Workload, WorkloadError, service_account::service_account};
 use crate::{
     clock::{SharedClock, Timestamp},
-    crypto::sha256,
     oidc::{HttpClient, audiences, unverified_claims},
     session::{Full, Remembered},
 };
@@ -72,9 +71,8 @@ impl TokenReviews {
         Ok(Self { url, audience, http, token_file, known, turns, away_until: AtomicU64::new(0), clock })
     }
 
-    /// Whose token this is.
-    pub(super) async fn identify(&self, token: &str) -> Result<Workload, WorkloadError> {
-        let key = sha256(token.as_bytes());
+    /// Whose token this is; `key` is its SHA-256 digest.
+    pub(super) async fn identify(&self, token: &str, key: [u8; 32]) -> Result<Workload, WorkloadError> {
         if let Some(known) = self.known.get(&key) {
             return known.ok_or(WorkloadError::Invalid);
         }

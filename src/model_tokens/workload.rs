@@ -66,10 +66,11 @@ impl Workloads {
     /// # Errors
     /// [`WorkloadError`] when it is nobody's.
     pub async fn identify(&self, credential: &str) -> Result<Workload, WorkloadError> {
-        match (self.key(credential), &self.pods) {
+        let digest = sha256(credential.as_bytes());
+        match (self.key(&digest), &self.pods) {
             (Some(workload), _) => Ok(workload),
-            (None, Some(Pods::Keys(accounts))) => accounts.identify(credential).await,
-            (None, Some(Pods::Reviews(reviews))) => reviews.identify(credential).await,
+            (None, Some(Pods::Keys(accounts))) => accounts.identify(credential, digest).await,
+            (None, Some(Pods::Reviews(reviews))) => reviews.identify(credential, digest).await,
             (None, None) => Err(WorkloadError::Invalid),
         }
     }
@@ -84,12 +85,11 @@ impl Workloads {
         self.mesh_hosts.iter().any(|mesh| mesh.eq_ignore_ascii_case(host))
     }
 
-    fn key(&self, credential: &str) -> Option<Workload> {
-        let digest = sha256(credential.as_bytes());
+    fn key(&self, digest: &[u8; 32]) -> Option<Workload> {
         // Every key is looked at, whichever it is, so that the time tells nothing.
         let mut found = None;
         for key in &self.keys {
-            if bool::from(key.digest.ct_eq(&digest)) {
+            if bool::from(key.digest.ct_eq(digest)) {
                 found = Some(Workload::Key(Arc::clone(&key.name)));
             }
         }
