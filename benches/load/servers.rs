@@ -8,7 +8,7 @@ use std::{
 };
 
 use keycloak_bff_testbed::{
-    Provider, UserAgent, envoy::Ports, files, ports, process::Process, program::Program, wait,
+    Provider, Redis, UserAgent, envoy::Ports, files, ports, process::Process, program::Program, wait,
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -88,6 +88,44 @@ impl Servers {
         let mut process = Process::spawn(task, &mut command, self.dir.path());
         process.ready(START, async || wait::accepts(port).await).await;
         Floor { process, port }
+    }
+}
+
+/// The program once more, with its sessions in Redis. Dropping it ends both.
+pub struct OnRedis {
+    program: Program,
+    /// Where the program listens.
+    pub ports: Ports,
+    /// A user's session cookie.
+    pub cookie: String,
+    dir: TempDir,
+    _redis: Redis,
+}
+
+impl OnRedis {
+    /// Starts it for the users and models of `servers`.
+    pub async fn start(servers: &Servers) -> Self {
+        let redis = Redis::start().await;
+        let mut ports = Ports::free();
+        ports.edge = ports.browser;
+        let mut config = Program::config(&ports, servers.users.issuer());
+        configure(&mut config, &servers.models, &servers.cluster);
+        config["sessions"]["store"] = json!("redis");
+        config["sessions"]["redis"] = json!({"url": redis.url()});
+        let dir = files::temporary("load-redis-");
+        let program = Program::start(&config, dir.path(), &Vec::new()).await;
+        let cookie = sign_in(&format!("http://app.demo.localhost:{}", ports.browser)).await;
+        Self { program, ports, cookie, dir, _redis: redis }
+    }
+
+    /// The process id of the program.
+    pub fn program(&mut self) -> u32 {
+        self.program.process().id()
+    }
+
+    /// Where the program's log goes.
+    pub fn log(&self) -> PathBuf {
+        self.dir.path().join("keycloak-bff.log")
     }
 }
 

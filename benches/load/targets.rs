@@ -9,7 +9,7 @@ use crate::{
     measure::Comparison,
     reply::{self, Expected},
     requests,
-    servers::{Floor, ORDERS, Servers},
+    servers::{Floor, ORDERS, OnRedis, Servers},
 };
 
 /// The demo's static key of workload `dev`.
@@ -65,6 +65,21 @@ pub async fn compare() {
     let account = servers.cluster.token();
     let account = model_token(&servers, process, "model token, service account", account);
 
+    let mut on_redis = OnRedis::start(&servers).await;
+    let at_hand = requests::check(
+        &format!("app.demo.localhost:{}", on_redis.ports.edge),
+        "/api/orders",
+        Some(&on_redis.cookie),
+    );
+    let at_hand = Target {
+        name: "Check, session in Redis",
+        process: on_redis.program(),
+        port: on_redis.ports.grpc,
+        body: Some(servers.file("check-on-redis", &at_hand)),
+        log: Some(on_redis.log()),
+        ..check(&servers, process, "", "/api/orders", Some(("iss", users.clone())))
+    };
+
     let reply = servers.file("reply", &reply::check(&plain).await.encode_to_vec());
     let answer = servers.file("answer", &reply::body(&key).await);
     let (grpc, http) =
@@ -100,6 +115,7 @@ pub async fn compare() {
         (&refused, &grpc_floor),
         (&ml, &plain),
         (&exchange, &plain),
+        (&at_hand, &plain),
         (&key, &http_floor),
         (&key, &same_answer),
         (&account, &http_floor),
