@@ -37,6 +37,7 @@ mod sessions;
 mod step_up;
 mod step_up_refused;
 mod steps;
+mod store_outage;
 mod tabs;
 mod token_review;
 mod upstream_headers;
