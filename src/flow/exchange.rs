@@ -41,7 +41,8 @@ impl Flows {
                 let settings = provider.settings();
                 let (provider, client) = (&*settings.name, settings.client_id.as_str());
                 match &error {
-                    TokenError::Unavailable(TransportError::Held { pause }) => return Failure::Held(*pause),
+                    // Told when the provider was found not to answer.
+                    TokenError::Unavailable(TransportError::Held { .. }) => {}
                     TokenError::Configuration { .. } | TokenError::Proof(_)
                         if !error.is_about_subject_token() =>
                     {
@@ -49,7 +50,7 @@ impl Flows {
                     }
                     _ => tracing::warn!(provider, audience = &*audience, %error, "no token exchange"),
                 }
-                Failure::Passing(error.retry_after())
+                Failure::from(&error)
             })
         };
         self.exchanged_tokens.token(key, wanted, obtain).await.map_err(|error| {

@@ -109,13 +109,11 @@ impl ModelClient {
         match error {
             TokenError::Rejected { .. } | TokenError::Configuration { .. } | TokenError::Proof(_) => {
                 tracing::error!(model, provider, client, %error, "no model token");
-                Failure::Passing(None)
             }
-            TokenError::Unavailable(TransportError::Held { pause }) => Failure::Held(*pause),
-            _ => {
-                tracing::warn!(model, provider, %error, "no model token");
-                Failure::Passing(error.retry_after())
-            }
+            // Told when the provider was found not to answer.
+            TokenError::Unavailable(TransportError::Held { .. }) => {}
+            _ => tracing::warn!(model, provider, %error, "no model token"),
         }
+        error.into()
     }
 }

@@ -11,7 +11,7 @@ use tokio_util::task::TaskTracker;
 use super::CachedToken;
 use crate::{
     clock::{Patience, SharedClock, Timestamp},
-    oidc::TokenSet,
+    oidc::{TokenError, TokenSet, TransportError},
 };
 
 /// The longest time between two tries to get a token that is not given.
@@ -54,6 +54,15 @@ pub enum Failure<Refusal> {
     Passing(Option<Duration>),
     /// The provider was not asked, and is not to be asked for so long.
     Held(Duration),
+}
+
+impl<Refusal> From<&TokenError> for Failure<Refusal> {
+    fn from(error: &TokenError) -> Self {
+        match error {
+            TokenError::Unavailable(TransportError::Held { pause }) => Self::Held(*pause),
+            error => Self::Passing(error.retry_after()),
+        }
+    }
 }
 
 /// There is no token.
